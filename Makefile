@@ -1,0 +1,103 @@
+# The one list of commands. What CI runs is `make test` (see .ci/run).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# nginx and its like live in sbin, which is not on everybody's PATH.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+# `make test PROFILE=ci` tests the binaries of another cargo profile. Tests find `server` and `client` in
+# the target folder of the profile they were built with themselves.
+PROFILE ?=
+CARGO_PROFILE := $(if $(PROFILE),--profile $(PROFILE))
+NEXTEST_PROFILE := $(if $(PROFILE),--cargo-profile $(PROFILE))
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+# What `make test-all` runs after `make test`: one goal each, in this order.
+SLOW := test-ignored
+
+# Thousands of visitors need thousands of descriptors: the soft limit goes up to the hard one.
+RAISE_LIMITS := ulimit -Sn "$$(ulimit -Hn)" || true
+HAVE_NEXTEST := cargo nextest --version >/dev/null 2>&1
+HAVE_DENY := cargo deny --version >/dev/null 2>&1
+LIST_SHELL_SCRIPTS := find . \( -name target -o -name .git -o -name .venv -o -name node_modules \) -prune \
+	-o -type f -print0 | LC_ALL=C xargs -0 awk 'FNR == 1 && /^\#!.*[\/ ](ba)?sh( |$$)/ { print FILENAME } { nextfile }'
+
+.PHONY: help
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install what the tests need (idempotent; asks nothing)
+	@scripts/setup
+
+.PHONY: build
+build: ## build `server` and `client` in release
+	cargo build --release --locked -p relay -p client
+	@echo "built: $(TARGET_DIR)/release/server $(TARGET_DIR)/release/client"
+
+.PHONY: demo
+demo: ## a relay, an agent and a local service in one process, on loopback, until Ctrl-C
+	cargo build --release --locked -p client
+	$(TARGET_DIR)/release/client demo
+
+.PHONY: test
+test: setup lint test-doc test-run ## set up, lint, build, run every test that is not slow (what CI runs)
+
+.PHONY: test-all
+test-all: test $(SLOW) ## `make test` and whatever is slow
+
+.PHONY: lint
+lint: ## formatting, clippy, rustdoc, structure, shell scripts, licences
+	cargo fmt --all --check
+	scripts/check-structure --self-test
+	scripts/check-structure
+	$(LIST_SHELL_SCRIPTS) | xargs shellcheck
+	@if $(HAVE_DENY); then \
+		echo "cargo deny check bans licenses sources"; \
+		cargo deny --locked check bans licenses sources; \
+	else \
+		echo "lint: cargo-deny is not installed, bans, licences and sources are not checked"; \
+	fi
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --document-private-items --locked
+
+.PHONY: clean
+clean: ## remove what was built and what setup put into this folder
+	cargo clean
+	rm -rf .venv node_modules
+
+# The parts of `test` and `test-all`.
+
+# The end-to-end stories start these.
+.PHONY: test-bins
+test-bins:
+	cargo build --workspace --bins --locked $(CARGO_PROFILE)
+
+.PHONY: test-doc
+test-doc:
+	cargo test --doc --workspace --locked --no-fail-fast $(CARGO_PROFILE)
+
+# Tests named heavy_… run one at a time: by .config/nextest.toml or, without nextest, in a second turn.
+.PHONY: test-run
+test-run: test-bins
+	@$(RAISE_LIMITS); \
+	if $(HAVE_NEXTEST); then \
+		cargo nextest run --workspace --locked --no-tests=pass $(NEXTEST_PROFILE); \
+	else \
+		cargo test --workspace --tests --locked --no-fail-fast $(CARGO_PROFILE) -- --skip heavy_; \
+		cargo test --workspace --tests --locked --no-fail-fast $(CARGO_PROFILE) -- heavy_ --test-threads=1; \
+	fi
+
+# Tests marked #[ignore]: too long for every change.
+.PHONY: test-ignored
+test-ignored: test-bins
+	@$(RAISE_LIMITS); \
+	if $(HAVE_NEXTEST); then \
+		cargo nextest run --workspace --locked --run-ignored only --no-tests=pass $(NEXTEST_PROFILE); \
+	else \
+		cargo test --workspace --tests --locked --no-fail-fast $(CARGO_PROFILE) -- --ignored --test-threads=1; \
+	fi

@@ -1,0 +1,283 @@
+//! Private keys and the files they live in.
+//!
+//! A key is an identity: one that is lost or silently replaced is another agent, or another relay.
+//! So a file that can not be read as a key is an error, never a reason to make a new one, and a new
+//! one is on the disk, complete, before anybody uses it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData as _};
+
+use crate::identity::KeyFingerprint;
+use crate::tls;
+
+/// The longest key file that is read: a PEM key has under 1 KiB.
+const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
+
+/// Where a process keeps what must survive it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    /// This folder.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The folder where `binary` keeps its state when nobody says otherwise: `$STATE_DIRECTORY`
+    /// (systemd), else `$XDG_STATE_HOME/<binary>`, else the working directory.
+    ///
+    /// `variable` looks up an environment variable.
+    pub fn by_default(binary: &str, variable: impl Fn(&str) -> Option<PathBuf>) -> Self {
+        let set = |name| variable(name).filter(|path| !path.as_os_str().is_empty());
+        let path = set("STATE_DIRECTORY")
+            .or_else(|| set("XDG_STATE_HOME").map(|home| home.join(binary)))
+            .unwrap_or_else(|| PathBuf::from("."));
+        Self(path)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Where the file `name` is: an absolute name stands for itself, a relative one is in this
+    /// folder, unless the working directory has such a file.
+    pub fn file(&self, name: &Path) -> PathBuf {
+        if name.is_absolute() || name.is_file() {
+            name.to_owned()
+        } else {
+            self.0.join(name)
+        }
+    }
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The file is there but can not be read.
+    #[error("the key file {path} can not be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file holds something else.
+    #[error(
+        "the key file {path} holds no usable key: {why}. It must be a P-256 or Ed25519 private key \
+         in PEM (PKCS#8). To start over with a new identity, move the file away"
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A new key could not be made.
+    #[error("a new key could not be made: {0}")]
+    Make(#[from] rcgen::Error),
+    /// A new key could not be stored.
+    #[error("the new key could not be written to {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Whether a key was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was read from its file.
+    Found,
+    /// It is new.
+    Made,
+}
+
+/// Reads the key in `path`, or makes one there if there is no such file.
+pub fn load_or_make(path: &Path) -> Result<(KeyPair, Origin), KeyError> {
+    match read_bounded(path) {
+        Ok(pem) => Ok((parse(path, &pem)?, Origin::Found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = tls::generate_key()?;
+            write_secret(path, key.serialize_pem().as_bytes()).map_err(|source| {
+                KeyError::Write {
+                    path: path.to_owned(),
+                    source,
+                }
+            })?;
+            Ok((key, Origin::Made))
+        }
+        Err(source) => Err(KeyError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// The fingerprint of the public half.
+pub fn fingerprint(key: &KeyPair) -> KeyFingerprint {
+    KeyFingerprint::of_spki(&key.subject_public_key_info())
+}
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let size = fs::metadata(path)?.len();
+    if size > MAX_KEY_FILE_BYTES {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "it is far too large for a key",
+        ));
+    }
+    fs::read_to_string(path)
+}
+
+fn parse(path: &Path, pem: &str) -> Result<KeyPair, KeyError> {
+    let corrupt = |why: String| KeyError::Corrupt {
+        path: path.to_owned(),
+        why,
+    };
+    let key = KeyPair::from_pem(pem).map_err(|error| corrupt(error.to_string()))?;
+    let supported = [&PKCS_ECDSA_P256_SHA256, &PKCS_ED25519];
+    if !supported
+        .iter()
+        .any(|algorithm| key.is_compatible(algorithm))
+    {
+        return Err(corrupt("its kind of key is not supported".to_owned()));
+    }
+    Ok(key)
+}
+
+/// Writes a file that only its owner may read, whole or not at all: a temporary file beside it is
+/// filled, synced and renamed, then the folder is synced. The folder is made if it is missing.
+fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or_else(|| Path::new("."));
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    let temporary = PathBuf::from(temporary);
+    let written = fill(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // The first error is the one to tell; what is left behind has no name that is ever read.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    File::open(folder)?.sync_all()
+}
+
+fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_found_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("deep/agent.key");
+        let (made, origin) = load_or_make(&path).expect("makes");
+        assert_eq!(origin, Origin::Made);
+        let (found, origin) = load_or_make(&path).expect("finds");
+        assert_eq!(origin, Origin::Found);
+        assert_eq!(fingerprint(&made), fingerprint(&found));
+    }
+
+    #[test]
+    fn only_the_owner_may_read_a_new_key_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("sub/agent.key");
+        load_or_make(&path).expect("makes");
+        let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(mode(path.parent().expect("a folder")), 0o700);
+        assert_eq!(
+            fs::read_dir(folder.path().join("sub"))
+                .expect("lists")
+                .count(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_corrupt_key_is_an_error_that_names_the_file_and_leaves_it_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("agent.key");
+        for content in [
+            "",
+            "not a key",
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        ] {
+            fs::write(&path, content).expect("writes");
+            let error = load_or_make(&path).expect_err("no key").to_string();
+            assert!(error.contains("agent.key"), "{error}");
+            assert_eq!(fs::read_to_string(&path).expect("reads"), content);
+        }
+    }
+
+    #[test]
+    fn other_kinds_of_key_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("agent.key");
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key");
+        fs::write(&path, key.serialize_pem()).expect("writes");
+        let error = load_or_make(&path).expect_err("refused").to_string();
+        assert!(error.contains("P-256 or Ed25519"), "{error}");
+        let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+        fs::write(&path, key.serialize_pem()).expect("writes");
+        assert!(load_or_make(&path).is_ok());
+    }
+
+    #[test]
+    fn the_data_folder_follows_the_environment() {
+        let at = |set: &'static [(&str, &str)]| {
+            DataDir::by_default("client", |name| {
+                set.iter()
+                    .find(|(n, _)| *n == name)
+                    .map(|(_, value)| PathBuf::from(value))
+            })
+        };
+        assert_eq!(at(&[]).path(), Path::new("."));
+        assert_eq!(
+            at(&[("XDG_STATE_HOME", "/x")]).path(),
+            Path::new("/x/client")
+        );
+        assert_eq!(
+            at(&[("XDG_STATE_HOME", "/x"), ("STATE_DIRECTORY", "/s")]).path(),
+            Path::new("/s")
+        );
+        assert_eq!(at(&[("STATE_DIRECTORY", "")]).path(), Path::new("."));
+    }
+
+    #[test]
+    fn a_relative_file_is_in_the_data_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = DataDir::new(folder.path());
+        assert_eq!(
+            data.file(Path::new("no-such.key")),
+            folder.path().join("no-such.key")
+        );
+        assert_eq!(data.file(Path::new("/etc/k.key")), Path::new("/etc/k.key"));
+        assert_eq!(data.file(Path::new("Cargo.toml")), Path::new("Cargo.toml"));
+    }
+}

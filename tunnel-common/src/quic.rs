@@ -1,0 +1,176 @@
+//! What both ends of a QUIC tunnel set alike: sockets, windows, clocks, congestion control.
+//!
+//! Who may open how many streams differs by end, and is set there.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::congestion::{BbrConfig, CubicConfig};
+use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use rustix::net::sockopt;
+use socket2::{Domain, Protocol, Socket, Type};
+use tracing::warn;
+
+/// What a peer may send ahead on one stream: 168 Mbit/s at 200 ms. Not more: a stream with over
+/// 1024 gaps ends its connection, and windows of 16 MiB reach that on a lossy path.
+pub const STREAM_WINDOW: u64 = 4 * 1024 * 1024;
+/// What a peer may send ahead on all streams together: 64 full streams.
+pub const CONNECTION_WINDOW: u64 = 256 * 1024 * 1024;
+/// What we keep of our own until the peer has acknowledged it.
+const SEND_WINDOW: u64 = 8 * 1024 * 1024;
+/// The first packets' size, which every path must carry (RFC 9000, 14.1).
+const INITIAL_MTU: u16 = 1200;
+/// The largest packet to look for: Ethernet's 1500 less IPv6 and UDP headers.
+const MAX_MTU: u16 = 1452;
+/// After a black hole the larger packets are tried again.
+const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(60);
+/// What to ask of the kernel for each direction of a socket: 7.5 MB, as other QUIC stacks do.
+const SOCKET_BUFFER_BYTES: usize = 7_500_000;
+
+/// The congestion control of a QUIC tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Congestion {
+    /// Measures bandwidth and delay; a lost packet alone does not slow it down.
+    #[default]
+    Bbr,
+    /// The classic: halves at a loss, for all visits at once.
+    Cubic,
+}
+
+/// Why a text names no [`Congestion`].
+#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
+#[error("congestion control is 'bbr' or 'cubic'")]
+pub struct BadCongestion;
+
+impl FromStr for Congestion {
+    type Err = BadCongestion;
+
+    fn from_str(text: &str) -> Result<Self, BadCongestion> {
+        match text {
+            "bbr" => Ok(Self::Bbr),
+            "cubic" => Ok(Self::Cubic),
+            _ => Err(BadCongestion),
+        }
+    }
+}
+
+impl fmt::Display for Congestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bbr => "bbr",
+            Self::Cubic => "cubic",
+        })
+    }
+}
+
+/// The clocks of a QUIC tunnel.
+#[derive(Clone, Copy, Debug)]
+pub struct QuicTimeouts {
+    /// A peer that is silent for so long is dead: 6 s. The lower of both ends' counts.
+    pub idle: Duration,
+    /// How long the handshake may take: 5 s.
+    pub handshake: Duration,
+    /// How often a silent connection is kept alive: 2 s.
+    pub keep_alive: Duration,
+}
+
+impl Default for QuicTimeouts {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(6),
+            handshake: Duration::from_secs(5),
+            keep_alive: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The transport settings that both ends share. `window` is the connection's receive window.
+pub fn transport(congestion: Congestion, timeouts: &QuicTimeouts, window: u64) -> TransportConfig {
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(MAX_MTU)
+        .black_hole_cooldown(BLACK_HOLE_COOLDOWN);
+    let mut transport = TransportConfig::default();
+    transport
+        .stream_receive_window(var_int(STREAM_WINDOW))
+        .receive_window(var_int(window))
+        .send_window(SEND_WINDOW)
+        .datagram_receive_buffer_size(None)
+        .initial_mtu(INITIAL_MTU)
+        .mtu_discovery_config(Some(mtu))
+        .max_idle_timeout(IdleTimeout::try_from(timeouts.idle).ok());
+    match congestion {
+        Congestion::Bbr => {
+            transport.congestion_controller_factory(Arc::new(BbrConfig::default()));
+        }
+        Congestion::Cubic => {
+            transport.congestion_controller_factory(Arc::new(CubicConfig::default()));
+        }
+    }
+    transport
+}
+
+/// A QUIC integer; what does not fit becomes the largest.
+pub fn var_int(value: u64) -> VarInt {
+    VarInt::from_u64(value).unwrap_or(VarInt::MAX)
+}
+
+/// Binds a UDP socket with large buffers. An unspecified IPv6 address takes IPv4 in as well.
+///
+/// Small buffers cost speed, not correctness: where the kernel refuses, a warning says what would
+/// mend it.
+pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::DGRAM,
+        Some(Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    enlarge(&socket);
+    Ok(socket.into())
+}
+
+fn enlarge(socket: &Socket) {
+    // The forced form needs a capability and ignores the system's limit; the plain one is cut.
+    if sockopt::set_socket_recv_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
+        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES);
+    }
+    if sockopt::set_socket_send_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
+        let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
+    }
+    let got = socket.recv_buffer_size().unwrap_or(0);
+    if got < SOCKET_BUFFER_BYTES {
+        warn!(
+            "the system allows UDP buffers of {got} bytes only; for full speed: \
+             sysctl -w net.core.rmem_max={SOCKET_BUFFER_BYTES} net.core.wmem_max={SOCKET_BUFFER_BYTES}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn congestion_control_has_two_names() {
+        for congestion in [Congestion::Bbr, Congestion::Cubic] {
+            assert_eq!(congestion.to_string().parse(), Ok(congestion));
+        }
+        assert_eq!("reno".parse::<Congestion>(), Err(BadCongestion));
+    }
+
+    #[test]
+    fn a_socket_binds_to_either_family() {
+        for address in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let address: SocketAddr = address.parse().expect("an address");
+            let socket = bind_udp(address).expect("binds");
+            assert_ne!(socket.local_addr().expect("bound").port(), 0);
+        }
+    }
+}

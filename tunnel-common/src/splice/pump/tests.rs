@@ -1,0 +1,429 @@
+//! The rules of a splice, told on ends that do what a test says, under a paused clock.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::task::Waker;
+
+use bytes::Bytes;
+
+use super::super::buffer::Held;
+use super::*;
+use crate::budget::MemoryBudget;
+use crate::quic::STREAM_WINDOW;
+
+/// An end whose peer is the test.
+#[derive(Clone)]
+struct Scripted(Arc<Mutex<Script>>);
+
+struct Script {
+    arriving: VecDeque<Event>,
+    room: usize,
+    taken: Vec<u8>,
+    put_error: bool,
+    probe_error: bool,
+    finished: bool,
+    aborted: Option<Code>,
+    pinned: u64,
+    waker: Option<Waker>,
+}
+
+enum Event {
+    Bytes(&'static [u8]),
+    End,
+    Reset,
+}
+
+fn end() -> Scripted {
+    Scripted(Arc::new(Mutex::new(Script {
+        arriving: VecDeque::new(),
+        room: usize::MAX,
+        taken: Vec::new(),
+        put_error: false,
+        probe_error: false,
+        finished: false,
+        aborted: None,
+        pinned: 0,
+        waker: None,
+    })))
+}
+
+impl Scripted {
+    /// Changes what the end does, and lets the splice know.
+    fn then(&self, change: impl FnOnce(&mut Script)) {
+        let mut script = self.0.lock().expect("not poisoned");
+        change(&mut script);
+        if let Some(waker) = script.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn sends(&self, event: Event) {
+        self.then(|script| script.arriving.push_back(event));
+    }
+
+    fn got(&self) -> Vec<u8> {
+        self.0.lock().expect("not poisoned").taken.clone()
+    }
+
+    fn saw_clean_end(&self) -> bool {
+        self.0.lock().expect("not poisoned").finished
+    }
+
+    fn saw_reset(&self) -> Option<Code> {
+        self.0.lock().expect("not poisoned").aborted
+    }
+}
+
+fn reset() -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}
+
+impl End for Scripted {
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        held: &mut Held,
+        _: &BufferPool,
+    ) -> Poll<io::Result<usize>> {
+        let mut script = self.0.lock().expect("not poisoned");
+        match script.arriving.pop_front() {
+            Some(Event::Bytes(bytes)) => {
+                *held = Held::Chunks([Bytes::from_static(bytes)].into());
+                Poll::Ready(Ok(bytes.len()))
+            }
+            Some(Event::End) => Poll::Ready(Ok(0)),
+            Some(Event::Reset) => Poll::Ready(Err(reset())),
+            None => {
+                script.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_put(&mut self, cx: &mut Context<'_>, held: &mut Held) -> Poll<io::Result<usize>> {
+        let mut script = self.0.lock().expect("not poisoned");
+        if script.put_error {
+            return Poll::Ready(Err(reset()));
+        }
+        let put = held.first().len().min(script.room);
+        if put == 0 {
+            script.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        script.room -= put;
+        let bytes = held.first()[..put].to_vec();
+        script.taken.extend(bytes);
+        held.advance(put);
+        Poll::Ready(Ok(put))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.lock().expect("not poisoned").finished = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn probe(&mut self, _: &mut Context<'_>) -> io::Result<()> {
+        if self.0.lock().expect("not poisoned").probe_error {
+            Err(reset())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn abort(&mut self, code: Code) {
+        self.0.lock().expect("not poisoned").aborted = Some(code);
+    }
+
+    fn pinned_bytes(&self) -> u64 {
+        self.0.lock().expect("not poisoned").pinned
+    }
+}
+
+fn options() -> Options {
+    Options {
+        pool: BufferPool::default(),
+        budget: MemoryBudget::new(1 << 40).tunnel(),
+        timeouts: Timeouts::default(),
+        meter: Arc::default(),
+        blame: Code::VisitorAborted,
+    }
+}
+
+fn splice(a: &Scripted, b: &Scripted) -> Splice<Scripted, Scripted> {
+    Splice::new(a.clone(), b.clone(), options())
+}
+
+/// Lets the splice do all it can do now.
+async fn settle(splice: &mut Splice<Scripted, Scripted>) -> Option<Ended> {
+    tokio::select! {
+        biased;
+        ended = splice => Some(ended),
+        () = tokio::task::yield_now() => None,
+    }
+}
+
+/// How long the splice goes on by itself, and how it ends.
+async fn outlives(splice: Splice<Scripted, Scripted>) -> (Duration, Ended) {
+    let start = Instant::now();
+    let ended = splice.await;
+    (start.elapsed(), ended)
+}
+
+fn assert_lasted(lasted: Duration, expected: Duration) {
+    let off = lasted.abs_diff(expected);
+    assert!(
+        off < Duration::from_secs(1),
+        "lasted {lasted:?}, expected {expected:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clean_end_passes_and_the_other_direction_goes_on() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    a.sends(Event::Bytes(b"request"));
+    a.sends(Event::End);
+    assert!(settle(&mut splice).await.is_none());
+    assert_eq!(b.got(), b"request");
+    assert!(b.saw_clean_end() && !a.saw_clean_end());
+
+    b.sends(Event::Bytes(b"answer"));
+    b.sends(Event::End);
+    let ended = splice.await;
+    assert_eq!(a.got(), b"answer");
+    assert!(a.saw_clean_end());
+    assert!(
+        matches!(
+            ended,
+            Ended {
+                a_to_b: 7,
+                b_to_a: 6,
+                cause: Cause::Clean
+            }
+        ),
+        "{ended:?}"
+    );
+    assert_eq!((a.saw_reset(), b.saw_reset()), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_is_a_reset_on_the_other_side_and_never_a_clean_end() {
+    let (a, b) = (end(), end());
+    b.sends(Event::Bytes(b"half an ans"));
+    b.sends(Event::Reset);
+    let ended = splice(&a, &b).await;
+    assert!(
+        matches!(ended.cause, Cause::Broke { side: Side::B, .. }),
+        "{ended:?}"
+    );
+    assert!(!a.saw_clean_end());
+    assert_eq!(a.saw_reset(), Some(Code::VisitorAborted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_came_before_the_service_closed_is_delivered_but_not_as_complete() {
+    let (a, b) = (end(), end());
+    b.then(|script| script.put_error = true);
+    let mut splice = splice(&a, &b);
+    a.sends(Event::Bytes(b"an upload that b refuses"));
+    b.sends(Event::Bytes(b"413"));
+    assert!(settle(&mut splice).await.is_none());
+    assert_eq!(a.got(), b"413");
+    b.sends(Event::End);
+    let ended = splice.await;
+    assert!(
+        matches!(ended.cause, Cause::Broke { side: Side::B, .. }),
+        "{ended:?}"
+    );
+    assert!(a.saw_reset().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_broken_side_never_ends_is_ended_for_it() {
+    let (a, b) = (end(), end());
+    b.then(|script| script.put_error = true);
+    a.sends(Event::Bytes(b"x"));
+    let (lasted, ended) = outlives(splice(&a, &b)).await;
+    assert_lasted(lasted, Timeouts::default().linger);
+    assert!(
+        matches!(ended.cause, Cause::Broke { side: Side::B, .. }),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_half_closed_splice_is_reaped_after_silence_which_bytes_interrupt() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    a.sends(Event::End);
+    assert!(settle(&mut splice).await.is_none());
+    tokio::time::advance(Duration::from_secs(50)).await;
+    b.sends(Event::Bytes(b"still here"));
+    assert!(settle(&mut splice).await.is_none());
+    let (lasted, ended) = outlives(splice).await;
+    assert_lasted(lasted, Timeouts::default().half_closed);
+    assert!(
+        matches!(ended.cause, Cause::Limit(Limit::HalfClosed)),
+        "{ended:?}"
+    );
+    assert_eq!(
+        (a.saw_reset(), b.saw_reset()),
+        (Some(Code::Limit), Some(Code::Limit))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_both_ways_is_borne_for_an_hour() {
+    let (lasted, ended) = outlives(splice(&end(), &end())).await;
+    assert_lasted(lasted, Duration::from_secs(3600));
+    assert!(
+        matches!(ended.cause, Cause::Limit(Limit::Idle)),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_reader_is_borne_for_ten_minutes() {
+    let (a, b) = (end(), end());
+    a.then(|script| script.room = 3);
+    b.sends(Event::Bytes(b"a video"));
+    let (lasted, ended) = outlives(splice(&a, &b)).await;
+    assert_lasted(lasted, Duration::from_secs(600));
+    assert!(
+        matches!(ended.cause, Cause::Limit(Limit::Stalled)),
+        "{ended:?}"
+    );
+    assert_eq!(a.got(), b"a v");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_goes_on_is_never_stalled() {
+    let (a, b) = (end(), end());
+    a.then(|script| script.room = 1);
+    b.sends(Event::Bytes(b"a long video"));
+    let mut splice = splice(&a, &b);
+    for read in 1..=10 {
+        assert!(settle(&mut splice).await.is_none());
+        assert_eq!(a.got().len(), read);
+        tokio::time::advance(Duration::from_secs(599)).await;
+        a.then(|script| script.room = 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_stream_goes_when_others_need_its_memory() {
+    let budget = MemoryBudget::new(2 * STREAM_WINDOW);
+    let stalled = |bytes| {
+        let (a, b) = (end(), end());
+        a.then(|script| script.room = 0);
+        b.then(|script| script.pinned = STREAM_WINDOW);
+        b.sends(Event::Bytes(bytes));
+        Splice::new(
+            a,
+            b,
+            Options {
+                budget: budget.tunnel(),
+                ..options()
+            },
+        )
+    };
+    let mut first = stalled(b"first");
+    assert!(settle(&mut first).await.is_none());
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let mut second = stalled(b"second");
+    let start = Instant::now();
+    let ended = tokio::select! {
+        ended = &mut first => ended,
+        ended = &mut second => panic!("the one that stalled last went: {ended:?}"),
+    };
+    assert!(
+        matches!(ended.cause, Cause::Limit(Limit::Evicted)),
+        "{ended:?}"
+    );
+    assert_lasted(start.elapsed(), Timeouts::default().stalled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_that_breaks_while_nobody_reads_from_it_is_found_within_a_second() {
+    let (a, b) = (end(), end());
+    b.then(|script| script.room = 0);
+    a.sends(Event::Bytes(b"an upload that b does not take"));
+    let mut splice = splice(&a, &b);
+    assert!(settle(&mut splice).await.is_none());
+    a.then(|script| script.probe_error = true);
+    let (lasted, ended) = outlives(splice).await;
+    assert!(lasted <= Duration::from_secs(1), "{lasted:?}");
+    assert!(
+        matches!(ended.cause, Cause::Broke { side: Side::A, .. }),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_that_never_answers_is_given_up() {
+    let timeouts = Timeouts {
+        first_answer: Some(Duration::from_secs(10)),
+        ..Timeouts::default()
+    };
+    let (a, b) = (end(), end());
+    a.sends(Event::Bytes(b"hello?"));
+    let silent = Splice::new(
+        a,
+        b,
+        Options {
+            timeouts,
+            ..options()
+        },
+    );
+    let (lasted, ended) = outlives(silent).await;
+    assert_lasted(lasted, Duration::from_secs(10));
+    assert!(
+        matches!(ended.cause, Cause::Limit(Limit::NoAnswer)),
+        "{ended:?}"
+    );
+
+    let (a, b) = (end(), end());
+    b.sends(Event::Bytes(b"hello!"));
+    let answered = Splice::new(
+        a,
+        b,
+        Options {
+            timeouts,
+            ..options()
+        },
+    );
+    let (lasted, _) = outlives(answered).await;
+    assert_lasted(lasted, Duration::from_secs(3600));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_tells_both_sides_why() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    assert!(settle(&mut splice).await.is_none());
+    let ended = splice.abort(Code::Draining);
+    assert!(
+        matches!(ended.cause, Cause::Aborted(Code::Draining)),
+        "{ended:?}"
+    );
+    assert_eq!(
+        (a.saw_reset(), b.saw_reset()),
+        (Some(Code::Draining), Some(Code::Draining))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_meter_can_be_read_while_bytes_move() {
+    let (a, b) = (end(), end());
+    let options = options();
+    let meter = options.meter.clone();
+    let mut splice = Splice::new(a.clone(), b.clone(), options);
+    a.sends(Event::Bytes(b"12345"));
+    b.sends(Event::Bytes(b"123"));
+    assert!(settle(&mut splice).await.is_none());
+    assert_eq!((meter.a_to_b(), meter.b_to_a()), (5, 3));
+}

@@ -1,0 +1,4 @@
+//! One visit's bytes inside a tunnel.
+
+pub mod header;
+pub mod quic;
