@@ -1,1 +1,15 @@
-//! placeholder
+//! The relay: lets agents in, and passes visitors to them without reading what they say.
+//!
+//! * [`config`] says what an operator may choose, [`server`] binds it and runs it.
+//! * `public` is the visitors' side: accept, read the ClientHello, route, splice.
+//! * `agent` is the agents' side: QUIC handshake, identity, control stream, registry.
+//! * `names` decides which host names are ours; `visits` is the table of all live visits; `state`
+//!   is what the two sides share.
+
+mod agent;
+pub mod config;
+mod names;
+mod public;
+pub mod server;
+mod state;
+mod visits;

@@ -1,0 +1,149 @@
+//! The control stream of an agent that was let in, and its presence in the registry.
+
+use std::sync::Arc;
+
+use quinn::Connection;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tracing::info;
+use tunnel_common::budget::TunnelBudget;
+use tunnel_common::identity::ClientId;
+use tunnel_common::quic::var_int;
+use tunnel_common::wire::code::Code;
+use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Wanted};
+
+use super::grant::{grant, granted_endpoint};
+use super::registry::Membership;
+use super::registry::core::{JoinError, Place};
+use super::session::{Reader, SessionError, Writer};
+use super::tunnel::Tunnel;
+use crate::state::State;
+
+/// An agent's connection as others see it: it is in the registry exactly while an endpoint is
+/// granted to it. Dropping it takes it out.
+#[derive(Debug)]
+pub(super) struct Presence {
+    connection: Connection,
+    client: ClientId,
+    place: Place,
+    budget: TunnelBudget,
+    state: Arc<State>,
+    serving: Option<(Membership, Arc<Tunnel>)>,
+}
+
+impl Presence {
+    /// A connection that serves nothing yet.
+    pub(super) fn new(
+        connection: Connection,
+        client: ClientId,
+        hello: &Hello,
+        state: Arc<State>,
+    ) -> Self {
+        let budget = state.budget.tunnel();
+        Self { connection, client, place: hello.into(), budget, state, serving: None }
+    }
+
+    /// Answers the agent's wishes, and is in the registry accordingly from now on.
+    ///
+    /// An endpoint under another ref than before is out of the registry for a moment in between.
+    pub(super) fn want(&mut self, wanted: &[Wanted]) -> Result<Vec<Granted>, Refused> {
+        let granted = grant(&self.state.names, self.client, wanted);
+        let endpoint = granted_endpoint(&granted);
+        if endpoint != self.serving.as_ref().map(|(_, tunnel)| tunnel.endpoint()) {
+            self.serving = None;
+        }
+        if let (Some(endpoint), None) = (endpoint, &self.serving) {
+            let tunnel = Arc::new(Tunnel::new(
+                self.client,
+                endpoint.clone(),
+                self.connection.clone(),
+                self.budget.clone(),
+            ));
+            let membership = self.state.registry.join(tunnel.clone(), self.place).map_err(refusal)?;
+            self.serving = Some((membership, tunnel));
+        }
+        Ok(granted)
+    }
+
+    /// Gets no more visits.
+    fn leave(&mut self) {
+        self.serving = None;
+    }
+
+    fn visits_in_flight(&self) -> usize {
+        self.serving.as_ref().map_or(0, |(_, tunnel)| tunnel.visits_in_flight())
+    }
+
+    /// Ready when another tunnel has taken this one's place and its last visit is over.
+    async fn drained(&self) {
+        match &self.serving {
+            Some((_, tunnel)) => tunnel.drained().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn refusal(error: JoinError) -> Refused {
+    let code = match error {
+        JoinError::LabelTaken => Code::Policy,
+        JoinError::Outdated => Code::Replaced,
+    };
+    Refused::for_good(code, error.to_string())
+}
+
+/// Serves the control stream until the connection ends or should be closed, and says with which
+/// code.
+pub(super) async fn run(
+    mut reader: Reader,
+    mut writer: Writer,
+    presence: &mut Presence,
+    state: &State,
+) -> Result<Code, SessionError> {
+    let every = state.timeouts.quic.keep_alive;
+    let mut keep_alive = interval_at(Instant::now() + every, every);
+    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut window = state.budget.connection_window();
+    let mut nonce = 0;
+    loop {
+        tokio::select! {
+            frame = reader.next() => match frame? {
+                Some(frame) => answer(frame, &mut writer, presence).await?,
+                None => return Err(SessionError::Protocol("the control stream ended")),
+            },
+            _ = keep_alive.tick() => if presence.visits_in_flight() > 0 {
+                nonce += 1;
+                writer.send(&Frame::Ping { nonce }).await?;
+            },
+            Ok(()) = window.changed() => {
+                let window = *window.borrow_and_update();
+                presence.connection.set_receive_window(var_int(window));
+            }
+            () = presence.drained() => {
+                info!("a newer tunnel of this agent has taken over");
+                return Ok(Code::Replaced);
+            }
+            () = state.shutdown.cancelled() => return Ok(Code::Draining),
+        }
+    }
+}
+
+async fn answer(
+    frame: Frame,
+    writer: &mut Writer,
+    presence: &mut Presence,
+) -> Result<(), SessionError> {
+    match frame {
+        Frame::Ping { nonce } => writer.send(&Frame::Pong { nonce }).await?,
+        Frame::Wanted { rev, wanted } => {
+            let granted = presence.want(&wanted).map_err(|r| SessionError::Refused(r.text))?;
+            writer.send(&Frame::Granted { rev, granted }).await?;
+        }
+        Frame::Leaving => {
+            presence.leave();
+            info!("the agent leaves");
+        }
+        Frame::Hello(_) => return Err(SessionError::Protocol("a second Hello")),
+        // An answer to our ping, or nothing that a relay acts on.
+        _ => {}
+    }
+    Ok(())
+}

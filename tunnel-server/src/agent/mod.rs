@@ -1,0 +1,9 @@
+//! The agents' side.
+
+pub(crate) mod acceptor;
+mod control;
+mod grant;
+pub(crate) mod identity;
+pub(crate) mod registry;
+mod session;
+pub(crate) mod tunnel;

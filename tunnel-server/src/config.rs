@@ -1,0 +1,113 @@
+//! What an operator may choose, with the defaults.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::sign::CertifiedKey;
+use tunnel_common::clock::Clock;
+use tunnel_common::hostname::Hostname;
+use tunnel_common::quic::{Congestion, QuicTimeouts};
+use tunnel_common::splice::pump;
+
+/// The configuration of one relay.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The address to listen on. `::` takes IPv4 in as well.
+    pub bind_addr: IpAddr,
+    /// Where agents dial; 0 takes a free port.
+    pub api_port: u16,
+    /// Where visitors come; 0 takes a free port.
+    pub pub_port: u16,
+    /// A second port for visitors, the one on which certificate authorities validate. Where it may
+    /// not be bound, a warning is given and the relay runs without. 0 takes a free port, the number
+    /// of [`pub_port`](Self::pub_port) adds nothing.
+    pub alpn_port: Option<u16>,
+    /// The domains under which agents get their names.
+    pub suffixes: Suffixes,
+    /// The port of the URLs, where visitors reach [`pub_port`](Self::pub_port) by another number.
+    pub advertise_port: Option<u16>,
+    /// The relay's own certificate and key, shown to agents.
+    pub identity: Arc<CertifiedKey>,
+    /// Congestion control towards agents.
+    pub congestion: Congestion,
+    /// Bytes that visitors who do not read may pin in the process.
+    pub memory_budget: u64,
+    /// Visits at one time; more wait to be accepted.
+    pub max_visits: usize,
+    /// How long the relay waits for what.
+    pub timeouts: Timeouts,
+    /// Where the date comes from.
+    pub clock: Clock,
+}
+
+/// The domains under which agents get their names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Suffixes {
+    /// Development: whatever follows the id is accepted, and `localhost` is announced.
+    Any,
+    /// Exactly these. The first is announced first.
+    These(Vec<Hostname>),
+}
+
+/// How long the relay waits for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From accept to the end of the ClientHello, in all: 10 s, however many reads it takes.
+    pub client_hello: Duration,
+    /// How long a refused visitor's bytes are still read, so that the alert is not lost: 50 ms.
+    pub refusal_linger: Duration,
+    /// For a stream to an agent, all its tunnels together: 5 s.
+    pub stream_open: Duration,
+    /// From the handshake's end to the agent's Hello: 5 s.
+    pub hello: Duration,
+    /// At the end, for what is being closed to be closed: 1 s.
+    pub goodbye: Duration,
+    /// The QUIC connections'.
+    pub quic: QuicTimeouts,
+    /// The visits'. An agent must answer a hello within 10 s.
+    pub splice: pump::Timeouts,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            client_hello: Duration::from_secs(10),
+            refusal_linger: Duration::from_millis(50),
+            stream_open: Duration::from_secs(5),
+            hello: Duration::from_secs(5),
+            goodbye: Duration::from_secs(1),
+            quic: QuicTimeouts::default(),
+            splice: pump::Timeouts {
+                first_answer: Some(Duration::from_secs(10)),
+                ..pump::Timeouts::default()
+            },
+        }
+    }
+}
+
+/// The default of [`Config::max_visits`] for a process that may open `descriptors`: four fifths,
+/// so that agents, logs and files always find one.
+pub fn max_visits(descriptors: u64) -> usize {
+    usize::try_from(descriptors / 5 * 4).unwrap_or(usize::MAX >> 4)
+}
+
+impl Config {
+    /// Development mode on all addresses: ports 4433, 8443 and 443, any suffix.
+    pub fn development(identity: Arc<CertifiedKey>) -> Self {
+        Self {
+            bind_addr: Ipv4Addr::UNSPECIFIED.into(),
+            api_port: 4433,
+            pub_port: 8443,
+            alpn_port: Some(443),
+            suffixes: Suffixes::Any,
+            advertise_port: None,
+            identity,
+            congestion: Congestion::default(),
+            memory_budget: tunnel_common::process::default_memory_budget(),
+            max_visits: max_visits(1024),
+            timeouts: Timeouts::default(),
+            clock: Clock::system(),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The public ports: bind, accept, hand over. Nothing is read here.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tracing::warn;
+use tunnel_common::stream::header::canonical;
+
+use super::visit;
+use crate::state::State;
+
+/// Connections that the kernel completes before we accept them; Linux cuts it at `somaxconn`.
+const BACKLOG: i32 = 4096;
+/// A visitor who is silent for so long is asked whether he is there …
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+/// … this often before he is not.
+const KEEPALIVE_PROBES: u32 = 3;
+/// A visitor who acknowledges nothing for so long is gone.
+const USER_TIMEOUT: Duration = Duration::from_secs(90);
+/// The first pause after accept failed; it doubles up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// The longest pause: a relay out of descriptors looks once a second.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// Binds a public port. What is set here holds for every accepted connection.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_IDLE)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts visitors until shutdown. `permits` bounds how many there are: when none is left, the
+/// kernel's queue holds the next ones.
+pub(crate) async fn accept_visitors(listener: TcpListener, permits: Arc<Semaphore>, state: Arc<State>) {
+    let accepting = accept_for_ever(listener, permits, &state);
+    let _ = state.shutdown.run_until_cancelled(accepting).await;
+}
+
+async fn accept_for_ever(listener: TcpListener, permits: Arc<Semaphore>, state: &Arc<State>) {
+    let mut pause = MIN_PAUSE;
+    while let Ok(permit) = permits.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, visitor)) => {
+                pause = MIN_PAUSE;
+                let visit = visit::serve(stream, canonical(visitor), state.clone());
+                state.tasks.spawn(async move {
+                    visit.await;
+                    drop(permit);
+                });
+            }
+            // The visitor left before he was accepted.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                warn!(%error, "visitors can not be accepted for the moment");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(MAX_PAUSE);
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What visitors' side and agents' side share.
+
+use std::sync::Arc;
+
+use rustls::crypto::GetRandomFailed;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tunnel_common::budget::MemoryBudget;
+use tunnel_common::identity::KeyFingerprint;
+use tunnel_common::splice::buffer::BufferPool;
+use tunnel_common::tls;
+
+use crate::agent::registry::Registry;
+use crate::config::{Config, Timeouts};
+use crate::names::Names;
+use crate::visits::Visits;
+
+/// One relay's state, shared by all its tasks.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Which names are ours.
+    pub(crate) names: Names,
+    /// The port on which certificate authorities validate, if it is bound.
+    pub(crate) alpn_port: Option<u16>,
+    /// Who the relay is.
+    pub(crate) fingerprint: KeyFingerprint,
+    /// Which agents are connected.
+    pub(crate) registry: Registry,
+    /// Which visits are live.
+    pub(crate) visits: Arc<Visits>,
+    /// The buffers of all splices.
+    pub(crate) pool: BufferPool,
+    /// What slow visitors may pin.
+    pub(crate) budget: MemoryBudget,
+    /// How long to wait for what.
+    pub(crate) timeouts: Timeouts,
+    /// Every task of the relay.
+    pub(crate) tasks: TaskTracker,
+    /// Fires when the relay is to end.
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl State {
+    /// The state of a relay that serves `names`.
+    pub(crate) fn new(
+        config: &Config,
+        names: Names,
+        alpn_port: Option<u16>,
+        fingerprint: KeyFingerprint,
+    ) -> Result<Self, GetRandomFailed> {
+        let mut prefix = [0; 8];
+        tls::provider().secure_random.fill(&mut prefix)?;
+        Ok(Self {
+            names,
+            alpn_port,
+            fingerprint,
+            registry: Registry::default(),
+            visits: Arc::new(Visits::new(prefix)),
+            pool: BufferPool::default(),
+            budget: MemoryBudget::new(config.memory_budget),
+            timeouts: config.timeouts,
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+        })
+    }
+}
