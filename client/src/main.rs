@@ -1,2 +1,69 @@
-//! placeholder
-fn main() {}
+//! `client`: the agent beside a local service.
+
+mod announce;
+mod args;
+#[cfg(feature = "demo")]
+mod demo;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+use tunnel_client::client::{Client, RefusedByRelay};
+use tunnel_client::config::Config;
+use tunnel_common::process::{self, exit};
+
+use crate::args::{Args, Command};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    process::init_log();
+    process::raise_descriptor_limit();
+    let command = match Args::parse().into_command() {
+        Ok(command) => command,
+        Err(mistakes) => {
+            error!("{mistakes}");
+            return exit::USAGE.into();
+        }
+    };
+    let outcome = match command {
+        Command::Publish(config) => publish(*config).await,
+        #[cfg(feature = "demo")]
+        Command::Demo => demo::run().await,
+    };
+    match outcome {
+        Ok(()) => exit::ASKED.into(),
+        Err(error) => {
+            error!("{error:#}");
+            if error.is::<RefusedByRelay>() {
+                exit::REFUSED
+            } else {
+                exit::FAILED
+            }
+            .into()
+        }
+    }
+}
+
+async fn publish(config: Config) -> anyhow::Result<()> {
+    let local = config.endpoint.local.to_string();
+    let client = Client::new(config)?;
+    info!(id = %client.id(), %local, "publishing");
+    let announcing = announce::announce(client.status(), std::io::stdout());
+    let shutdown = CancellationToken::new();
+    let running = client.run(shutdown.clone());
+    tokio::pin!(running, announcing);
+    loop {
+        tokio::select! {
+            ended = &mut running => return Ok(ended?),
+            told = &mut announcing => told.context("standard output")?,
+            asked = process::asked_to_end(), if !shutdown.is_cancelled() => {
+                asked.context("signals can not be received")?;
+                info!("ending, as asked");
+                shutdown.cancel();
+            }
+        }
+    }
+}

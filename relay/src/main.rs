@@ -1,2 +1,66 @@
-//! placeholder
-fn main() {}
+//! `server`: the relay on a public host.
+
+mod args;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+use tunnel_common::process::{self, exit};
+use tunnel_server::server::Server;
+
+use crate::args::{Args, Setup};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    process::init_log();
+    let setup = match Args::parse().into_setup() {
+        Ok(setup) => setup,
+        Err(mistakes) => {
+            error!("{mistakes}");
+            return exit::USAGE.into();
+        }
+    };
+    match serve(setup).await {
+        Ok(()) => exit::ASKED.into(),
+        Err(error) => {
+            error!("{error:#}");
+            exit::FAILED.into()
+        }
+    }
+}
+
+async fn serve(setup: Setup) -> anyhow::Result<()> {
+    let server = Server::bind(setup.config)?;
+    let addresses = server.addresses();
+    let mut lines = vec![format!("API: udp {}", addresses.api)];
+    lines.extend(
+        addresses
+            .public
+            .iter()
+            .map(|address| format!("PUBLIC: tcp {address}")),
+    );
+    lines.push(format!("KEY: {}", server.fingerprint()));
+    let (host, port) = (setup.reached_at, addresses.api.port());
+    let fingerprint = server.fingerprint();
+    lines.push(format!(
+        "CLIENT: client --server {host}:{port} --server-fingerprint {fingerprint} --local 127.0.0.1:3000"
+    ));
+    writeln!(io::stdout(), "{}", lines.join("\n")).context("standard output is closed")?;
+
+    let shutdown = CancellationToken::new();
+    let mut running = tokio::spawn(server.run(shutdown.clone()));
+    tokio::select! {
+        ended = &mut running => return ended.context("the relay failed"),
+        asked = process::asked_to_end() => asked.context("signals can not be received")?,
+    }
+    info!("ending, as asked; a second signal ends at once");
+    shutdown.cancel();
+    tokio::select! {
+        ended = running => ended.context("the relay failed"),
+        asked = process::asked_to_end() => asked.context("signals can not be received"),
+    }
+}

@@ -1,1 +1,17 @@
-//! placeholder
+//! The agent: keeps a tunnel to a relay and serves the visitors that come through it.
+//!
+//! * [`config`] says what a user may choose; [`client`] runs it; [`status`] tells how it stands.
+//! * `link` is the upkeep of the attachment to one relay: dial, serve, back off, for ever.
+//! * `visit` is one visitor: TLS ends here, `local` dials the local service, the splice does the
+//!   rest.
+//! * [`endpoint`] is one public identity: key, id, certificate.
+
+pub mod client;
+pub mod config;
+pub mod endpoint;
+pub mod link;
+pub mod local;
+pub mod resolve;
+pub mod status;
+mod visit;
+mod visitor_tls;

@@ -7,6 +7,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig};
@@ -136,6 +137,9 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
+/// Whether the process has said that its buffers are small: once is enough.
+static WARNED: AtomicBool = AtomicBool::new(false);
+
 fn enlarge(socket: &Socket) {
     // The forced form needs a capability and ignores the system's limit; the plain one is cut.
     if sockopt::set_socket_recv_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
@@ -145,7 +149,7 @@ fn enlarge(socket: &Socket) {
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
     }
     let got = socket.recv_buffer_size().unwrap_or(0);
-    if got < SOCKET_BUFFER_BYTES {
+    if got < SOCKET_BUFFER_BYTES && !WARNED.swap(true, Ordering::Relaxed) {
         warn!(
             "the system allows UDP buffers of {got} bytes only; for full speed: \
              sysctl -w net.core.rmem_max={SOCKET_BUFFER_BYTES} net.core.wmem_max={SOCKET_BUFFER_BYTES}"

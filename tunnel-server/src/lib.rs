@@ -7,6 +7,7 @@
 //!   is what the two sides share.
 
 mod agent;
+pub mod cert;
 pub mod config;
 mod names;
 mod public;

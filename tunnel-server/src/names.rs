@@ -23,7 +23,11 @@ impl Names {
             Suffixes::Any => vec!["localhost".parse().expect("a host name")],
             Suffixes::These(suffixes) => suffixes.clone(),
         };
-        Self { suffixes, announced, port }
+        Self {
+            suffixes,
+            announced,
+            port,
+        }
     }
 
     /// The port of the URLs.
@@ -43,7 +47,9 @@ impl Names {
 
     /// The host names of an agent, as announced.
     pub(crate) fn hosts(&self, label: Label) -> impl Iterator<Item = String> {
-        self.announced.iter().map(move |suffix| format!("{label}.{suffix}"))
+        self.announced
+            .iter()
+            .map(move |suffix| format!("{label}.{suffix}"))
     }
 
     /// The URL of a host.
@@ -80,7 +86,10 @@ mod tests {
     fn only_an_id_before_exactly_an_allowed_suffix_is_ours() {
         let names = production();
         for ours in ["tunnel.example", "second.example", "TUNNEL.example."] {
-            assert!(names.agent(&host(&format!("{ID}.{ours}"))).is_some(), "{ours}");
+            assert!(
+                names.agent(&host(&format!("{ID}.{ours}"))).is_some(),
+                "{ours}"
+            );
         }
         let others = [
             format!("x.{ID}.tunnel.example"),

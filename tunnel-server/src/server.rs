@@ -90,15 +90,28 @@ impl Server {
     pub fn bind(config: Config) -> Result<Self, BindError> {
         let fingerprint = certificate_fingerprint(&config)?;
         let listeners = bind_public(&config)?;
-        let public: Vec<_> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
-        let alpn_port = public.get(1).map(SocketAddr::port).filter(|_| config.alpn_port.is_some());
+        let public: Vec<_> = listeners
+            .iter()
+            .filter_map(|l| l.local_addr().ok())
+            .collect();
+        let alpn_port = public
+            .get(1)
+            .map(SocketAddr::port)
+            .filter(|_| config.alpn_port.is_some());
         let alpn_port = alpn_port.or_else(|| {
-            config.alpn_port.filter(|port| public.iter().any(|address| address.port() == *port))
+            config
+                .alpn_port
+                .filter(|port| public.iter().any(|address| address.port() == *port))
         });
         let endpoint = bind_api(&config)?;
         let address = SocketAddr::new(config.bind_addr, config.api_port);
-        let api = endpoint.local_addr().map_err(|source| BindError::Api { address, source })?;
-        let port = config.advertise_port.or(public.first().map(SocketAddr::port)).unwrap_or(443);
+        let api = endpoint
+            .local_addr()
+            .map_err(|source| BindError::Api { address, source })?;
+        let port = config
+            .advertise_port
+            .or(public.first().map(SocketAddr::port))
+            .unwrap_or(443);
         let names = Names::new(config.suffixes.clone(), port);
         let state = State::new(&config, names, alpn_port, fingerprint);
         Ok(Self {
@@ -124,16 +137,28 @@ impl Server {
     ///
     /// Dropping the future instead leaves tasks running until the runtime ends.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { endpoint, listeners, max_visits, state, .. } = self;
+        let Self {
+            endpoint,
+            listeners,
+            max_visits,
+            state,
+            ..
+        } = self;
         let permits = Arc::new(Semaphore::new(max_visits));
         for listener in listeners {
             let accepting = listener::accept_visitors(listener, permits.clone(), state.clone());
             state.tasks.spawn(accepting);
         }
-        state.tasks.spawn(acceptor::accept_agents(endpoint.clone(), state.clone()));
+        state
+            .tasks
+            .spawn(acceptor::accept_agents(endpoint.clone(), state.clone()));
 
         shutdown.cancelled().await;
-        info!(visits = state.visits.len(), agents = state.registry.agents(), "the relay ends");
+        info!(
+            visits = state.visits.len(),
+            agents = state.registry.agents(),
+            "the relay ends"
+        );
         state.shutdown.cancel();
         state.visits.end_all(Code::Draining);
         state.tasks.close();
@@ -149,7 +174,11 @@ impl Server {
 
 fn certificate_fingerprint(config: &Config) -> Result<KeyFingerprint, BindError> {
     let bad = |why: String| BindError::Certificate(why);
-    let end_entity = config.identity.cert.first().ok_or_else(|| bad("it is empty".to_owned()))?;
+    let end_entity = config
+        .identity
+        .cert
+        .first()
+        .ok_or_else(|| bad("it is empty".to_owned()))?;
     KeyFingerprint::of_certificate(end_entity).map_err(|error| bad(error.to_string()))
 }
 
@@ -161,7 +190,10 @@ fn bind_public(config: &Config) -> Result<Vec<TcpListener>, BindError> {
         bound.map_err(|source| BindError::Public { address, source })
     };
     let mut listeners = vec![bind(config.pub_port)?];
-    if let Some(port) = config.alpn_port.filter(|port| *port == 0 || *port != config.pub_port) {
+    if let Some(port) = config
+        .alpn_port
+        .filter(|port| *port == 0 || *port != config.pub_port)
+    {
         match bind(port) {
             Ok(listener) => listeners.push(listener),
             Err(error) => warn!("{error}; the relay runs without it"),
@@ -174,7 +206,12 @@ fn bind_api(config: &Config) -> Result<Endpoint, BindError> {
     let address = SocketAddr::new(config.bind_addr, config.api_port);
     let server = quic_config(config)?;
     let bound = quic::bind_udp(address).and_then(|socket| {
-        Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
+        Endpoint::new(
+            EndpointConfig::default(),
+            Some(server),
+            socket,
+            Arc::new(TokioRuntime),
+        )
     });
     bound.map_err(|source| BindError::Api { address, source })
 }

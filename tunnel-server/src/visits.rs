@@ -41,7 +41,11 @@ pub(crate) struct Visit {
 impl Visits {
     /// An empty table. `prefix` must be random: it tells the ids of this process from others'.
     pub(crate) fn new(prefix: [u8; 8]) -> Self {
-        Self { live: DashMap::new(), prefix, next: AtomicU64::new(0) }
+        Self {
+            live: DashMap::new(),
+            prefix,
+            next: AtomicU64::new(0),
+        }
     }
 
     /// An id that no other visit has.
@@ -70,7 +74,11 @@ impl Visits {
             code: OnceLock::new(),
         });
         self.live.insert(id, visit.clone());
-        LiveVisit { id, visit, table: self.clone() }
+        LiveVisit {
+            id,
+            visit,
+            table: self.clone(),
+        }
     }
 
     /// Ends every visit that is live now.

@@ -85,16 +85,14 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// Where it counts.
     pub meter: Arc<Meter>,
-    /// What the tunnel is told when the end that is not the tunnel breaks.
-    pub blame: Code,
 }
 
 /// One of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// The first.
+    /// The first: where the visitor is.
     A,
-    /// The second.
+    /// The second: where the local service is.
     B,
 }
 
@@ -144,7 +142,8 @@ pub struct Ended {
     pub cause: Cause,
 }
 
-/// The pump between `A` and `B`: a future that is ready when it is over.
+/// The pump between `A`, where the visitor is, and `B`, where the local service is: a future that
+/// is ready when it is over.
 ///
 /// Dropping it aborts both ends.
 #[derive(Debug)]
@@ -195,7 +194,8 @@ impl<A: End, B: End> Splice<A, B> {
     fn end(&mut self, cause: Cause) -> Ended {
         let code = match &cause {
             Cause::Clean => None,
-            Cause::Broke { .. } => Some(self.options.blame),
+            Cause::Broke { side: Side::A, .. } => Some(Code::VisitorAborted),
+            Cause::Broke { side: Side::B, .. } => Some(Code::LocalRefused),
             Cause::Limit(_) => Some(Code::Limit),
             Cause::Aborted(code) => Some(*code),
         };

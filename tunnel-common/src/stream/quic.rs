@@ -27,8 +27,8 @@ const BULK_PRIORITY: i32 = -1;
 /// The priority of the control stream, which must not wait behind visits.
 pub const CONTROL_PRIORITY: i32 = 2;
 
-/// One visit's stream. Dropped unfinished it is reset with [`Code::None`] replaced by
-/// [`Code::VisitorAborted`]: the peer must not take it for a clean end.
+/// One visit's stream. Dropped before both directions ended it is reset with [`Code::Draining`]:
+/// the peer must not take it for a clean end.
 #[derive(Debug)]
 pub struct QuicStream {
     send: SendStream,
@@ -66,6 +66,13 @@ impl QuicStream {
         Ok(self.send.write_all_chunks(chunks).await?)
     }
 
+    /// Ends both directions without complaint: what was written still arrives, and what the peer
+    /// may still send is no longer wanted.
+    pub fn conclude(&mut self) {
+        self.finish();
+        self.halves = Halves::Neither;
+    }
+
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, WriteError>> {
         let sent = ready!(Pin::new(&mut self.send).poll_write(cx, bytes))?;
         let before = self.sent;
@@ -93,7 +100,7 @@ impl QuicStream {
 impl Drop for QuicStream {
     fn drop(&mut self) {
         if self.halves != Halves::Neither {
-            self.reset(Code::VisitorAborted);
+            self.reset(Code::Draining);
         }
     }
 }

@@ -90,7 +90,7 @@ impl<W: AsyncWrite + Unpin> ControlWriter<W> {
         Self(FramedWrite::new(stream, codec()))
     }
 
-    /// Sends one frame. A cancelled call may have sent part of it: the stream is then spent.
+    /// Sends one frame. After a cancelled call what is left of it goes out before the next.
     pub async fn send(&mut self, frame: &Frame) -> Result<(), ControlError> {
         let bytes = serde_json::to_vec(frame).map_err(ControlError::Malformed)?;
         Ok(self.0.send(Bytes::from(bytes)).await?)

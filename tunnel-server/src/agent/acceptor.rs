@@ -20,7 +20,9 @@ pub(crate) async fn accept_agents(endpoint: Endpoint, state: Arc<State>) {
     let accepting = async {
         while let Some(incoming) = endpoint.accept().await {
             if let Some((incoming, permit)) = admit(incoming, &permits) {
-                state.tasks.spawn(session::serve(incoming, permit, state.clone()));
+                state
+                    .tasks
+                    .spawn(session::serve(incoming, permit, state.clone()));
             }
         }
     };

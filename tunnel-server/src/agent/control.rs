@@ -39,7 +39,14 @@ impl Presence {
         state: Arc<State>,
     ) -> Self {
         let budget = state.budget.tunnel();
-        Self { connection, client, place: hello.into(), budget, state, serving: None }
+        Self {
+            connection,
+            client,
+            place: hello.into(),
+            budget,
+            state,
+            serving: None,
+        }
     }
 
     /// Answers the agent's wishes, and is in the registry accordingly from now on.
@@ -58,7 +65,11 @@ impl Presence {
                 self.connection.clone(),
                 self.budget.clone(),
             ));
-            let membership = self.state.registry.join(tunnel.clone(), self.place).map_err(refusal)?;
+            let membership = self
+                .state
+                .registry
+                .join(tunnel.clone(), self.place)
+                .map_err(refusal)?;
             self.serving = Some((membership, tunnel));
         }
         Ok(granted)
@@ -70,7 +81,9 @@ impl Presence {
     }
 
     fn visits_in_flight(&self) -> usize {
-        self.serving.as_ref().map_or(0, |(_, tunnel)| tunnel.visits_in_flight())
+        self.serving
+            .as_ref()
+            .map_or(0, |(_, tunnel)| tunnel.visits_in_flight())
     }
 
     /// Ready when another tunnel has taken this one's place and its last visit is over.
@@ -134,7 +147,9 @@ async fn answer(
     match frame {
         Frame::Ping { nonce } => writer.send(&Frame::Pong { nonce }).await?,
         Frame::Wanted { rev, wanted } => {
-            let granted = presence.want(&wanted).map_err(|r| SessionError::Refused(r.text))?;
+            let granted = presence
+                .want(&wanted)
+                .map_err(|r| SessionError::Refused(r.text))?;
             writer.send(&Frame::Granted { rev, granted }).await?;
         }
         Frame::Leaving => {

@@ -22,7 +22,10 @@ pub(crate) fn grant(names: &Names, id: ClientId, wanted: &[Wanted]) -> Vec<Grant
             }
             Err(refusal) => refusal,
         };
-        Granted { endpoint: wish.endpoint.clone(), outcome }
+        Granted {
+            endpoint: wish.endpoint.clone(),
+            outcome,
+        }
     };
     wanted.iter().map(&mut answer).collect()
 }
@@ -74,7 +77,12 @@ mod tests {
 
     fn wish(endpoint: &str, host: Option<String>) -> Wanted {
         let endpoint = EndpointRef::try_from(endpoint.to_owned()).expect("a ref");
-        Wanted { endpoint, kind: EndpointKind::Https, host, port: None }
+        Wanted {
+            endpoint,
+            kind: EndpointKind::Https,
+            host,
+            port: None,
+        }
     }
 
     fn refusal(granted: &Granted) -> &str {
@@ -89,7 +97,10 @@ mod tests {
         let granted = grant(&names(), id(), &[wish("main", None)]);
         let urls = ["a.example", "b.example"].map(|s| format!("https://{}.{s}", id().label()));
         assert_eq!(granted[0].outcome, Outcome::Urls(urls.into()));
-        assert_eq!(granted_endpoint(&granted).map(EndpointRef::as_str), Some("main"));
+        assert_eq!(
+            granted_endpoint(&granted).map(EndpointRef::as_str),
+            Some("main")
+        );
     }
 
     #[test]
@@ -103,7 +114,11 @@ mod tests {
     #[test]
     fn no_agent_gets_the_name_of_another_nor_a_foreign_suffix() {
         let other = ClientId::of_spki(b"another key").label();
-        let hosts = [format!("{other}.a.example"), format!("{}.c.example", id().label()), "..".into()];
+        let hosts = [
+            format!("{other}.a.example"),
+            format!("{}.c.example", id().label()),
+            "..".into(),
+        ];
         for host in hosts {
             let granted = grant(&names(), id(), &[wish("main", Some(host))]);
             assert!(refusal(&granted[0]).contains("a.example, b.example"));
@@ -113,13 +128,22 @@ mod tests {
 
     #[test]
     fn what_this_relay_does_not_have_is_refused_and_the_rest_granted() {
-        let quantum = Wanted { kind: EndpointKind::Unknown, ..wish("quantum", None) };
-        let port = Wanted { port: Some(5432), ..wish("port", None) };
+        let quantum = Wanted {
+            kind: EndpointKind::Unknown,
+            ..wish("quantum", None)
+        };
+        let port = Wanted {
+            port: Some(5432),
+            ..wish("port", None)
+        };
         let wishes = [quantum, port, wish("main", None), wish("second", None)];
         let granted = grant(&names(), id(), &wishes);
         assert!(refusal(&granted[0]).contains("kind"));
         assert!(refusal(&granted[1]).contains("port"));
         assert!(refusal(&granted[3]).contains("one endpoint"));
-        assert_eq!(granted_endpoint(&granted).map(EndpointRef::as_str), Some("main"));
+        assert_eq!(
+            granted_endpoint(&granted).map(EndpointRef::as_str),
+            Some("main")
+        );
     }
 }

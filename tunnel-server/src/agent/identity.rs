@@ -20,8 +20,10 @@ use tunnel_common::identity::ClientId;
 const MAX_CERTIFICATE_BYTES: usize = 8 * 1024;
 
 /// The signatures that an agent may prove its key with.
-const SCHEMES: [SignatureScheme; 2] =
-    [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519];
+const SCHEMES: [SignatureScheme; 2] = [
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ED25519,
+];
 
 /// Why a certificate can not be an agent's.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +56,8 @@ impl ClientCertVerifier for AnyProvenKey {
         if end_entity.len() > MAX_CERTIFICATE_BYTES {
             return Err(reject(Unacceptable::TooLong));
         }
-        ClientId::of_certificate(end_entity).map_err(|_| Error::from(CertificateError::BadEncoding))?;
+        ClientId::of_certificate(end_entity)
+            .map_err(|_| Error::from(CertificateError::BadEncoding))?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -88,7 +91,10 @@ impl ClientCertVerifier for AnyProvenKey {
 
 /// The identity that the peer of a completed handshake proved.
 pub(crate) fn proven(connection: &quinn::Connection) -> Option<ClientId> {
-    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    let chain = connection
+        .peer_identity()?
+        .downcast::<Vec<CertificateDer<'static>>>()
+        .ok()?;
     ClientId::of_certificate(chain.first()?).ok()
 }
 
@@ -100,7 +106,11 @@ mod tests {
 
     fn verify(chain: &[CertificateDer<'_>]) -> Result<ClientCertVerified, Error> {
         let verifier = AnyProvenKey(tls::provider());
-        verifier.verify_client_cert(&chain[0], &chain[1..], UnixTime::since_unix_epoch(std::time::Duration::ZERO))
+        verifier.verify_client_cert(
+            &chain[0],
+            &chain[1..],
+            UnixTime::since_unix_epoch(std::time::Duration::ZERO),
+        )
     }
 
     fn certificate() -> CertificateDer<'static> {

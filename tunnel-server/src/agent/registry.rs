@@ -25,7 +25,11 @@ impl Registry {
         for displaced in joined.displaced {
             displaced.retire();
         }
-        Ok(Membership { id, serial: joined.serial, registry: self.clone() })
+        Ok(Membership {
+            id,
+            serial: joined.serial,
+            registry: self.clone(),
+        })
     }
 
     /// The tunnels that may take a visit for `label` now, best first: fewest visits in flight.

@@ -77,7 +77,10 @@ pub(crate) async fn serve(incoming: Incoming, permit: OwnedSemaphorePermit, stat
         return;
     };
     let span = info_span!("agent", id = %client.label(), %address);
-    let code = match attend(&connection, client, address, &state).instrument(span.clone()).await {
+    let code = match attend(&connection, client, address, &state)
+        .instrument(span.clone())
+        .await
+    {
         Ok(code) => code,
         Err(error) => {
             span.in_scope(|| info!(%error, "tunnel ended"));
@@ -107,7 +110,9 @@ async fn attend(
     let welcome = Welcome {
         relay_id: state.fingerprint.to_string(),
         features: vec![],
-        limits: Limits { endpoints: MAX_ENDPOINTS },
+        limits: Limits {
+            endpoints: MAX_ENDPOINTS,
+        },
         public_port: state.names.port(),
         alpn_port: state.alpn_port,
         alternates: vec![],
@@ -127,7 +132,9 @@ async fn greet(connection: &Connection) -> Result<(Reader, Writer, Hello), Sessi
     match reader.next().await? {
         Some(Frame::Hello(hello)) => Ok((reader, writer, hello)),
         Some(_) => Err(SessionError::Protocol("the first frame was no Hello")),
-        None => Err(SessionError::Protocol("the control stream ended before a Hello")),
+        None => Err(SessionError::Protocol(
+            "the control stream ended before a Hello",
+        )),
     }
 }
 

@@ -10,7 +10,6 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tunnel_common::budget::TunnelBudget;
 use tunnel_common::identity::ClientId;
 use tunnel_common::stream::quic::QuicStream;
-use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::EndpointRef;
 
 /// A tunnel that takes visits.
@@ -56,7 +55,14 @@ impl Tunnel {
         budget: TunnelBudget,
     ) -> Self {
         let (visits, retired) = (TaskTracker::new(), CancellationToken::new());
-        Self { client, endpoint, connection, budget, visits, retired }
+        Self {
+            client,
+            endpoint,
+            connection,
+            budget,
+            visits,
+            retired,
+        }
     }
 
     /// Whose tunnel it is.
@@ -95,7 +101,11 @@ impl Tunnel {
     async fn open(self: &Arc<Self>) -> Result<OpenedStream, quinn::ConnectionError> {
         let in_flight = self.visits.token();
         let (send, recv) = self.connection.open_bi().await?;
-        Ok(OpenedStream { tunnel: self.clone(), stream: QuicStream::new(send, recv), in_flight })
+        Ok(OpenedStream {
+            tunnel: self.clone(),
+            stream: QuicStream::new(send, recv),
+            in_flight,
+        })
     }
 }
 

@@ -29,7 +29,11 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Binds a public port. What is set here holds for every accepted connection.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
@@ -49,7 +53,11 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
 
 /// Accepts visitors until shutdown. `permits` bounds how many there are: when none is left, the
 /// kernel's queue holds the next ones.
-pub(crate) async fn accept_visitors(listener: TcpListener, permits: Arc<Semaphore>, state: Arc<State>) {
+pub(crate) async fn accept_visitors(
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+    state: Arc<State>,
+) {
     let accepting = accept_for_ever(listener, permits, &state);
     let _ = state.shutdown.run_until_cancelled(accepting).await;
 }

@@ -37,11 +37,20 @@ mod tests {
         let names = Names::new(Suffixes::These(vec![suffix]), 443);
         let id = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
         let label = id.parse().expect("a label");
-        for ours in [format!("{id}.tunnel.example"), format!("{id}.tunnel.example.")] {
+        for ours in [
+            format!("{id}.tunnel.example"),
+            format!("{id}.tunnel.example."),
+        ] {
             assert_eq!(route(&names, Some(&ours)), Route::Agent(label), "{ours}");
         }
         assert_eq!(route(&names, None), Route::Refuse(Alert::MISSING_EXTENSION));
-        for other in ["", "tunnel.example", "a_b.tunnel.example", "127.0.0.1", "x\ny"] {
+        for other in [
+            "",
+            "tunnel.example",
+            "a_b.tunnel.example",
+            "127.0.0.1",
+            "x\ny",
+        ] {
             let refused = Route::Refuse(Alert::UNRECOGNIZED_NAME);
             assert_eq!(route(&names, Some(other)), refused, "{other:?}");
         }

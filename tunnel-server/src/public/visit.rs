@@ -17,7 +17,6 @@ use tunnel_common::splice::pump::{Ended, Options, Splice};
 use tunnel_common::splice::tcp::TcpEnd;
 use tunnel_common::stream::header::{StreamHeader, VisitId, canonical};
 use tunnel_common::stream::quic::QuicStream;
-use tunnel_common::wire::code::Code;
 
 use super::client_hello::{self, ClientHello, FirstFlight, ReadError};
 use super::plain_http;
@@ -28,7 +27,10 @@ use crate::state::State;
 
 /// Serves one visitor. Dropping the future resets the visitor's connection and the stream.
 pub(crate) async fn serve(mut visitor: TcpStream, address: SocketAddr, state: Arc<State>) {
-    let reading = timeout(state.timeouts.client_hello, client_hello::read(&mut visitor));
+    let reading = timeout(
+        state.timeouts.client_hello,
+        client_hello::read(&mut visitor),
+    );
     let last_words = match reading.await {
         Ok(Ok(FirstFlight::Tls(hello))) => match admit(&state, &hello, address).await {
             Ok(stream) => return pass(visitor, stream, hello, address, &state).await,
@@ -49,7 +51,11 @@ pub(crate) async fn serve(mut visitor: TcpStream, address: SocketAddr, state: Ar
 }
 
 /// Finds the visitor a stream to an agent, or the alert that he gets instead.
-async fn admit(state: &State, hello: &ClientHello, address: SocketAddr) -> Result<OpenedStream, Alert> {
+async fn admit(
+    state: &State,
+    hello: &ClientHello,
+    address: SocketAddr,
+) -> Result<OpenedStream, Alert> {
     let label = match route(&state.names, hello.server_name.as_deref()) {
         Route::Agent(label) => label,
         Route::Refuse(alert) => {
@@ -69,7 +75,9 @@ async fn admit(state: &State, hello: &ClientHello, address: SocketAddr) -> Resul
 
 async fn open(state: &State, label: Label) -> Result<OpenedStream, OpenError> {
     let tunnels = state.registry.tunnels(label);
-    timeout(state.timeouts.stream_open, open_on_any(&tunnels)).await.unwrap_or(Err(OpenError::Timeout))
+    timeout(state.timeouts.stream_open, open_on_any(&tunnels))
+        .await
+        .unwrap_or(Err(OpenError::Timeout))
 }
 
 /// Hands the visitor over to the agent, and stays until the visit is over.
@@ -80,9 +88,15 @@ async fn pass(
     address: SocketAddr,
     state: &State,
 ) {
-    let OpenedStream { tunnel, mut stream, in_flight } = opened;
+    let OpenedStream {
+        tunnel,
+        mut stream,
+        in_flight,
+    } = opened;
     let id = state.visits.draw_id();
-    let visit = state.visits.enter(id, tunnel.client(), tunnel.endpoint().clone(), address);
+    let visit = state
+        .visits
+        .enter(id, tunnel.client(), tunnel.endpoint().clone(), address);
     debug!(visit = %id, visitor = %visit.visitor, agent = %visit.agent.label(), "visit begins");
 
     let header = header(&visitor, &hello, &visit, id);
@@ -95,7 +109,6 @@ async fn pass(
         budget: tunnel.budget().clone(),
         timeouts: state.timeouts.splice,
         meter: visit.meter.clone(),
-        blame: Code::VisitorAborted,
     };
     drop(tunnel);
     let ended = run(Splice::new(TcpEnd::new(visitor), stream, options), &visit).await;
@@ -111,7 +124,12 @@ async fn run(mut splice: Splice<TcpEnd, QuicStream>, visit: &crate::visits::Visi
 }
 
 /// The header of the visit's stream, encoded.
-fn header(visitor: &TcpStream, hello: &ClientHello, visit: &crate::visits::Visit, id: VisitId) -> Bytes {
+fn header(
+    visitor: &TcpStream,
+    hello: &ClientHello,
+    visit: &crate::visits::Visit,
+    id: VisitId,
+) -> Bytes {
     // A socket that no longer knows its own address breaks at the first byte; till then any will do.
     let public = visitor.local_addr().map_or(visit.visitor, canonical);
     let header = StreamHeader {

@@ -149,7 +149,6 @@ fn options() -> Options {
         budget: MemoryBudget::new(1 << 40).tunnel(),
         timeouts: Timeouts::default(),
         meter: Arc::default(),
-        blame: Code::VisitorAborted,
     }
 }
 
@@ -221,7 +220,7 @@ async fn a_reset_is_a_reset_on_the_other_side_and_never_a_clean_end() {
         "{ended:?}"
     );
     assert!(!a.saw_clean_end());
-    assert_eq!(a.saw_reset(), Some(Code::VisitorAborted));
+    assert_eq!(a.saw_reset(), Some(Code::LocalRefused));
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,7 +31,11 @@ pub(crate) struct Place {
 
 impl From<&Hello> for Place {
     fn from(hello: &Hello) -> Self {
-        Self { instance: hello.instance, epoch: hello.epoch, slot: hello.slot }
+        Self {
+            instance: hello.instance,
+            epoch: hello.epoch,
+            slot: hello.slot,
+        }
     }
 }
 
@@ -79,18 +83,33 @@ struct Member<T> {
 
 impl<T> Default for Core<T> {
     fn default() -> Self {
-        Self { agents: HashMap::new(), next: 0 }
+        Self {
+            agents: HashMap::new(),
+            next: 0,
+        }
     }
 }
 
 impl<T> Core<T> {
     /// Enters a tunnel of the agent `id`.
-    pub(crate) fn join(&mut self, id: ClientId, place: Place, tunnel: T) -> Result<Joined<T>, JoinError> {
-        let agent = self.agents.entry(id.label()).or_insert_with(|| Agent { id, members: vec![] });
+    pub(crate) fn join(
+        &mut self,
+        id: ClientId,
+        place: Place,
+        tunnel: T,
+    ) -> Result<Joined<T>, JoinError> {
+        let agent = self.agents.entry(id.label()).or_insert_with(|| Agent {
+            id,
+            members: vec![],
+        });
         if agent.id != id {
             return Err(JoinError::LabelTaken);
         }
-        if agent.members.iter().any(|member| supersedes(member.place, place)) {
+        if agent
+            .members
+            .iter()
+            .any(|member| supersedes(member.place, place))
+        {
             return Err(JoinError::Outdated);
         }
         let mut displaced: Vec<T> = agent
@@ -103,7 +122,11 @@ impl<T> Core<T> {
         }
         self.next += 1;
         let serial = self.next;
-        agent.members.push(Member { serial, place, tunnel });
+        agent.members.push(Member {
+            serial,
+            place,
+            tunnel,
+        });
         Ok(Joined { serial, displaced })
     }
 
@@ -119,7 +142,10 @@ impl<T> Core<T> {
 
     /// The tunnels of the agent with this label.
     pub(crate) fn serving(&self, label: Label) -> impl Iterator<Item = &T> {
-        let members = self.agents.get(&label).map_or(&[][..], |agent| &agent.members);
+        let members = self
+            .agents
+            .get(&label)
+            .map_or(&[][..], |agent| &agent.members);
         members.iter().map(|member| &member.tunnel)
     }
 
@@ -144,7 +170,11 @@ mod tests {
     }
 
     fn place(instance: u8, epoch: u64) -> Place {
-        Place { instance: Instance::new([instance; 16]), epoch, slot: 0 }
+        Place {
+            instance: Instance::new([instance; 16]),
+            epoch,
+            slot: 0,
+        }
     }
 
     fn serving(core: &Core<&'static str>, id: ClientId) -> Vec<&'static str> {
@@ -177,8 +207,14 @@ mod tests {
     fn a_tunnel_of_an_earlier_epoch_comes_too_late() {
         let mut core = Core::default();
         core.join(id(1), place(1, 5), "new").expect("joins");
-        assert_eq!(core.join(id(1), place(1, 4), "old"), Err(JoinError::Outdated));
-        assert_eq!(core.join(id(1), place(1, 5), "twin"), Err(JoinError::Outdated));
+        assert_eq!(
+            core.join(id(1), place(1, 4), "old"),
+            Err(JoinError::Outdated)
+        );
+        assert_eq!(
+            core.join(id(1), place(1, 5), "twin"),
+            Err(JoinError::Outdated)
+        );
         assert_eq!(serving(&core, id(1)), ["new"]);
     }
 
@@ -186,7 +222,16 @@ mod tests {
     fn parallel_connections_of_one_epoch_stand_side_by_side() {
         let mut core = Core::default();
         for slot in 0..4 {
-            let joined = core.join(id(1), Place { slot, ..place(1, 0) }, "slot").expect("joins");
+            let joined = core
+                .join(
+                    id(1),
+                    Place {
+                        slot,
+                        ..place(1, 0)
+                    },
+                    "slot",
+                )
+                .expect("joins");
             assert!(joined.displaced.is_empty());
         }
         assert_eq!(serving(&core, id(1)).len(), 4);
@@ -201,7 +246,10 @@ mod tests {
         let two = core.join(id(2), place(1, 9), "two").expect("joins");
         assert!(two.displaced.is_empty());
         core.leave(id(1).label(), two.serial);
-        assert_eq!((serving(&core, id(1)), serving(&core, id(2))), (vec!["one"], vec!["two"]));
+        assert_eq!(
+            (serving(&core, id(1)), serving(&core, id(2))),
+            (vec!["one"], vec!["two"])
+        );
     }
 
     #[test]
@@ -209,7 +257,8 @@ mod tests {
         let mut core = Core::default();
         for instance in 0..MAX_TUNNELS_PER_AGENT {
             let name = if instance == 0 { "oldest" } else { "older" };
-            core.join(id(1), place(instance as u8, 0), name).expect("joins");
+            core.join(id(1), place(instance as u8, 0), name)
+                .expect("joins");
         }
         let joined = core.join(id(1), place(200, 0), "newest").expect("joins");
         assert_eq!(joined.displaced, ["oldest"]);

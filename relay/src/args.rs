@@ -1,0 +1,224 @@
+//! The command line of `server`, and what it means.
+
+use std::env;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser;
+use rustls::sign::CertifiedKey;
+use tracing::warn;
+use tunnel_common::hostname::Hostname;
+use tunnel_common::key::{self, DataDir, Origin};
+use tunnel_common::process;
+use tunnel_common::quic::Congestion;
+use tunnel_server::cert;
+use tunnel_server::config::{self, Config, Suffixes};
+
+/// The file of the relay's own key in its data folder.
+const KEY_FILE: &str = "relay.key";
+
+/// The relay of a self-hosted reverse tunnel.
+///
+/// Without flags it runs in development mode: a self-signed certificate, any domain, URLs under
+/// `localhost`.
+#[derive(Debug, Parser)]
+#[command(name = "server", version)]
+pub(crate) struct Args {
+    /// Address to listen on; `::` takes IPv4 in as well
+    #[arg(long, default_value_t = Ipv4Addr::UNSPECIFIED.into())]
+    bind_addr: IpAddr,
+    /// UDP port for agents; 0 takes a free one
+    #[arg(long, default_value_t = 4433)]
+    api_port: u16,
+    /// TCP port for visitors; 0 takes a free one
+    #[arg(long, default_value_t = 8443)]
+    pub_port: u16,
+    /// Second TCP port for visitors, where certificate authorities validate; left out if it may not
+    /// be bound
+    #[arg(long, default_value_t = 443)]
+    alpn_port: u16,
+    /// Domain under which agents get their names; may be repeated. Without one, any is served
+    #[arg(long)]
+    domain_suffix: Vec<Hostname>,
+    /// The relay's certificate chain for agents (PEM); without one it signs its own
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert (PEM)
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Name or address by which agents reach this relay, for the command that is printed
+    #[arg(long)]
+    advertise_host: Option<String>,
+    /// Port of the URLs, if visitors reach --pub-port by another number
+    #[arg(long)]
+    advertise_port: Option<u16>,
+    /// Folder for what must survive a restart [default: $STATE_DIRECTORY, $XDG_STATE_HOME/server or .]
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Congestion control towards agents: bbr or cubic
+    #[arg(long, default_value_t = Congestion::default())]
+    congestion: Congestion,
+    /// Mebibytes that visitors who do not read may pin [default: a quarter of the memory]
+    #[arg(long)]
+    memory_budget: Option<u64>,
+}
+
+/// What the command line means.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The relay's configuration.
+    pub(crate) config: Config,
+    /// The host of the client command that is printed.
+    pub(crate) reached_at: String,
+}
+
+/// Everything that is wrong with a command line, each on a line of its own.
+#[derive(Debug)]
+pub(crate) struct Mistakes(Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl Args {
+    /// Reads the files that are named, and makes the relay's key if it has none.
+    pub(crate) fn into_setup(self) -> Result<Setup, Mistakes> {
+        let mut mistakes = vec![];
+        if self.advertise_port == Some(0) {
+            mistakes.push("--advertise-port: 0 is no port that a visitor could use".to_owned());
+        }
+        let identity = self
+            .identity()
+            .map_err(|error| mistakes.push(format!("{error:#}")))
+            .ok();
+        let (Some(identity), true) = (identity, mistakes.is_empty()) else {
+            return Err(Mistakes(mistakes));
+        };
+        let reached_at = self.reached_at();
+        let mut config = Config::development(identity);
+        config.bind_addr = self.bind_addr;
+        config.api_port = self.api_port;
+        config.pub_port = self.pub_port;
+        config.alpn_port = Some(self.alpn_port);
+        config.advertise_port = self.advertise_port;
+        config.congestion = self.congestion;
+        config.max_visits = config::max_visits(process::raise_descriptor_limit());
+        if !self.domain_suffix.is_empty() {
+            config.suffixes = Suffixes::These(self.domain_suffix);
+        }
+        if let Some(mebibytes) = self.memory_budget {
+            config.memory_budget = mebibytes.saturating_mul(1 << 20);
+        }
+        Ok(Setup { config, reached_at })
+    }
+
+    fn identity(&self) -> anyhow::Result<Arc<CertifiedKey>> {
+        let data = match &self.data_dir {
+            Some(path) => DataDir::new(path),
+            None => DataDir::by_default("server", |name| env::var_os(name).map(PathBuf::from)),
+        };
+        if let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            return Ok(cert::from_pem_files(&data.file(chain), &data.file(key))?);
+        }
+        let path = data.file(KEY_FILE.as_ref());
+        let (key, origin) = key::load_or_make(&path)?;
+        if origin == Origin::Made {
+            let fingerprint = key::fingerprint(&key);
+            warn!(
+                "a new key was made for this relay: {} ({fingerprint})",
+                path.display()
+            );
+        }
+        cert::self_signed(&key, &[self.reached_at()]).context("--advertise-host")
+    }
+
+    /// Where an agent would dial: what the operator says, a domain of the relay, or this machine.
+    fn reached_at(&self) -> String {
+        let domain = self.domain_suffix.first().map(ToString::to_string);
+        let address = (!self.bind_addr.is_unspecified()).then(|| match self.bind_addr {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("[{address}]"),
+        });
+        let known = self.advertise_host.clone().or(domain).or(address);
+        known.unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &str) -> Result<Setup, Mistakes> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data_dir = [
+            "server",
+            "--data-dir",
+            folder.path().to_str().expect("UTF-8"),
+        ];
+        let args = data_dir.into_iter().chain(flags.split_whitespace());
+        Args::try_parse_from(args).expect("parses").into_setup()
+    }
+
+    #[test]
+    fn no_flags_is_development_mode() {
+        let Setup { config, reached_at } = parse("").expect("is complete");
+        assert_eq!(
+            (config.api_port, config.pub_port, config.alpn_port),
+            (4433, 8443, Some(443))
+        );
+        assert_eq!(config.suffixes, Suffixes::Any);
+        assert_eq!(reached_at, "127.0.0.1");
+    }
+
+    #[test]
+    fn flags_reach_the_configuration() {
+        let flags = "--bind-addr :: --api-port 1 --pub-port 2 --alpn-port 3 --domain-suffix A.example \
+                     --domain-suffix b.example --advertise-port 443 --memory-budget 5 --congestion cubic";
+        let Setup { config, reached_at } = parse(flags).expect("is complete");
+        assert_eq!(
+            (config.api_port, config.pub_port, config.alpn_port),
+            (1, 2, Some(3))
+        );
+        let suffixes = ["a.example", "b.example"].map(|s| s.parse().expect("a host name"));
+        assert_eq!(config.suffixes, Suffixes::These(suffixes.into()));
+        assert_eq!(
+            (config.advertise_port, config.memory_budget),
+            (Some(443), 5 << 20)
+        );
+        assert_eq!(config.congestion, Congestion::Cubic);
+        assert_eq!(reached_at, "a.example");
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let mistakes = parse("--advertise-port 0 --tls-cert no-such.pem --tls-key no-such-key.pem");
+        let text = mistakes.expect_err("is wrong").to_string();
+        assert!(
+            text.contains("--advertise-port") && text.contains("no-such.pem"),
+            "{text}"
+        );
+        let lonely = Args::try_parse_from(["server", "--tls-cert", "x.pem"]);
+        assert!(
+            lonely
+                .expect_err("needs a key")
+                .to_string()
+                .contains("--tls-key")
+        );
+    }
+
+    #[test]
+    fn an_address_is_printed_so_that_it_can_be_pasted() {
+        let reached = |flags| parse(flags).expect("is complete").reached_at;
+        assert_eq!(reached("--bind-addr ::1"), "[::1]");
+        assert_eq!(reached("--bind-addr 192.0.2.1"), "192.0.2.1");
+        assert_eq!(
+            reached("--bind-addr ::1 --advertise-host relay.example"),
+            "relay.example"
+        );
+    }
+}

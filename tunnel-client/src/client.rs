@@ -1,0 +1,114 @@
+//! The agent as a whole: check the configuration, then run until told to end.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tunnel_common::budget::MemoryBudget;
+use tunnel_common::escape::Escaped;
+use tunnel_common::identity::Label;
+use tunnel_common::splice::buffer::BufferPool;
+use tunnel_common::tls::{self, CertificateError};
+use tunnel_common::wire::frame::{Instance, Refused};
+
+use crate::config::Config;
+use crate::endpoint::Endpoint;
+use crate::link::dial::{Dialler, TlsError, TlsSettings};
+use crate::link::keeper::Keeper;
+use crate::status::Status;
+use crate::visit::Venue;
+
+/// Why an agent can not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The key makes no certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The tunnel's TLS can not be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system has no randomness to give.
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+/// The relay refuses this agent, and trying again would not help.
+#[derive(Debug, thiserror::Error)]
+#[error("the relay refuses this agent: {}", Escaped(&.0.text))]
+pub struct RefusedByRelay(pub Refused);
+
+/// An agent that is ready to run.
+#[derive(Debug)]
+pub struct Client {
+    keeper: Keeper,
+    id: Label,
+    status: watch::Receiver<Status>,
+}
+
+impl Client {
+    /// Checks the configuration. Nothing is dialled before [`run`](Self::run).
+    pub fn new(config: Config) -> Result<Self, ClientError> {
+        let endpoint = Endpoint::new(config.endpoint, config.clock.clone())?;
+        let id = endpoint.label();
+        let budget = MemoryBudget::new(config.memory_budget);
+        let tls = TlsSettings {
+            identity: endpoint.identity()?,
+            trust: config.trust,
+            clock: config.clock,
+        };
+        let window = *budget.connection_window().borrow();
+        let (timeouts, resolver) = (config.timeouts, config.resolver);
+        let dialler = Dialler::new(
+            config.relay,
+            tls,
+            config.congestion,
+            window,
+            timeouts,
+            resolver.clone(),
+        )?;
+        let (pool, local_down) = (BufferPool::default(), AtomicBool::new(false));
+        let venue = Arc::new(Venue {
+            endpoint,
+            pool,
+            timeouts,
+            resolver,
+            local_down,
+        });
+        let (sender, status) = watch::channel(Status::default());
+        let keeper = Keeper {
+            dialler,
+            venue,
+            budget,
+            instance: draw_instance()?,
+            status: sender,
+        };
+        Ok(Self { keeper, id, status })
+    }
+
+    /// The id that visitors see in the URL.
+    pub fn id(&self) -> Label {
+        self.id
+    }
+
+    /// How the agent stands, now and at each change. It ends when the agent does.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Serves until `shutdown` fires, through all outages. Only a relay's refusal that stands ends
+    /// it before. Dropping the future resets what is live.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), RefusedByRelay> {
+        self.keeper.keep(&shutdown).await.map_err(RefusedByRelay)
+    }
+}
+
+fn draw_instance() -> Result<Instance, ClientError> {
+    let mut bytes = [0; 16];
+    tls::provider()
+        .secure_random
+        .fill(&mut bytes)
+        .map_err(|_| ClientError::Random)?;
+    Ok(Instance::new(bytes))
+}

@@ -1,0 +1,145 @@
+//! One public identity of the agent: a key, the id that follows from it, a certificate.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rcgen::KeyPair;
+use rustls::ServerConfig;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tunnel_common::clock::Clock;
+use tunnel_common::identity::{ClientId, Label};
+use tunnel_common::tls::{self, CertificateError};
+use tunnel_common::wire::frame::{EndpointKind, EndpointRef, Wanted};
+use tunnel_common::{hostname, key};
+
+use crate::config::EndpointConfig;
+use crate::local::LocalService;
+
+/// An endpoint, ready to end visitors' TLS.
+#[derive(Debug)]
+pub struct Endpoint {
+    name: EndpointRef,
+    id: ClientId,
+    local: LocalService,
+    suffix: Option<hostname::Hostname>,
+    key: KeyPair,
+    alpn: Vec<Vec<u8>>,
+    clock: Clock,
+    visitor_tls: ArcSwap<ServerConfig>,
+}
+
+impl Endpoint {
+    /// Takes the key, and a certificate that it signs itself.
+    pub(crate) fn new(config: EndpointConfig, clock: Clock) -> Result<Self, CertificateError> {
+        let EndpointConfig {
+            name,
+            key,
+            local,
+            alpn,
+            suffix,
+        } = config;
+        let certified = tls::self_signed(&key, &[])?;
+        let visitor_tls = ArcSwap::from(visitor_tls(certified, &alpn, &clock)?);
+        let id = key::fingerprint(&key);
+        Ok(Self {
+            name,
+            id,
+            local,
+            suffix,
+            key,
+            alpn,
+            clock,
+            visitor_tls,
+        })
+    }
+
+    /// The agent's own name of it.
+    pub fn name(&self) -> &EndpointRef {
+        &self.name
+    }
+
+    /// The id that visitors see in the URL.
+    pub fn label(&self) -> Label {
+        self.id.label()
+    }
+
+    /// Where visits go.
+    pub fn local(&self) -> &LocalService {
+        &self.local
+    }
+
+    /// What the relay is asked for.
+    pub(crate) fn wanted(&self) -> Wanted {
+        let host = self
+            .suffix
+            .as_ref()
+            .map(|suffix| format!("{}.{suffix}", self.label()));
+        Wanted {
+            endpoint: self.name.clone(),
+            kind: EndpointKind::Https,
+            host,
+            port: None,
+        }
+    }
+
+    /// The certificate that proves the identity to a relay.
+    pub(crate) fn identity(&self) -> Result<CertifiedKey, CertificateError> {
+        tls::self_signed(&self.key, &[])
+    }
+
+    /// The TLS that the next visitor gets.
+    pub(crate) fn visitor_tls(&self) -> Arc<ServerConfig> {
+        self.visitor_tls.load_full()
+    }
+
+    /// Makes the self-signed certificate fit the names at which visitors will come.
+    pub(crate) fn serve_at(&self, urls: &[String]) -> Result<(), CertificateError> {
+        let hosts: Vec<_> = urls.iter().filter_map(|url| host_of(url)).collect();
+        let certified = tls::self_signed(&self.key, &hosts)?;
+        self.visitor_tls
+            .store(visitor_tls(certified, &self.alpn, &self.clock)?);
+        Ok(())
+    }
+}
+
+/// TLS 1.2 and 1.3, without early data: a visit may move to another tunnel while its hello is held.
+fn visitor_tls(
+    certified: CertifiedKey,
+    alpn: &[Vec<u8>],
+    clock: &Clock,
+) -> Result<Arc<ServerConfig>, CertificateError> {
+    let mut tls = ServerConfig::builder_with_details(tls::provider(), Arc::new(clock.clone()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    tls.alpn_protocols = alpn.to_vec();
+    Ok(Arc::new(tls))
+}
+
+/// The host of an `https` URL as relays announce them.
+fn host_of(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("https://")?;
+    let host = rest.split([':', '/']).next()?;
+    host.parse::<hostname::Hostname>()
+        .ok()
+        .map(|host| host.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_read_from_a_url_and_nothing_else() {
+        assert_eq!(
+            host_of("https://a.example.com:8443").as_deref(),
+            Some("a.example.com")
+        );
+        assert_eq!(
+            host_of("https://a.example.com").as_deref(),
+            Some("a.example.com")
+        );
+        assert_eq!(host_of("http://a.example.com"), None);
+        assert_eq!(host_of("https://a b"), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! One attempt to reach the relay: resolve, then race its addresses.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, TokioRuntime, VarInt};
+use rustls::client::Resumption;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::TLS13;
+use tokio::time::{sleep, timeout};
+use tunnel_common::clock::Clock;
+use tunnel_common::quic::{self, Congestion};
+use tunnel_common::tls;
+use tunnel_common::wire::alpn;
+
+use super::relay_trust::RelayTrust;
+use crate::config::{RelayAddr, Timeouts};
+use crate::resolve::Resolve;
+
+/// Visits that the relay may have open at one time.
+const VISIT_STREAMS: VarInt = VarInt::from_u32(10_000);
+/// Nothing uses one-way streams.
+const UNI_STREAMS: VarInt = VarInt::from_u32(0);
+
+/// Why the relay was not reached.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum DialError {
+    /// Its name has no address.
+    #[error("the relay's address could not be found: {0}")]
+    Resolve(#[source] io::Error),
+    /// No UDP socket could be had.
+    #[error("no UDP socket for {0}: {1}")]
+    Socket(SocketAddr, #[source] io::Error),
+    /// The address can not be dialled.
+    #[error("{0} can not be dialled: {1}")]
+    Connect(SocketAddr, #[source] quinn::ConnectError),
+    /// Nobody answered, or not as a relay should.
+    #[error("no tunnel to {0}: {1}")]
+    Handshake(SocketAddr, #[source] quinn::ConnectionError),
+    /// Nobody answered at all.
+    #[error("{0} does not answer (UDP): is the relay running, and does a firewall pass it?")]
+    Timeout(SocketAddr),
+}
+
+/// Why no tunnel can be dialled with this configuration.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// TLS refuses the configuration.
+    #[error("TLS for the tunnel can not be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The trust rule can not be applied.
+    #[error("the relay's certificate can not be checked: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+    /// A cipher that QUIC needs is missing.
+    #[error("QUIC can not be set up: {0}")]
+    Quic(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+}
+
+/// Dials one relay, again and again with the same settings.
+#[derive(Debug)]
+pub(crate) struct Dialler {
+    relay: RelayAddr,
+    quic: ClientConfig,
+    timeouts: Timeouts,
+    resolver: Arc<dyn Resolve>,
+}
+
+/// What TLS needs to know to dial.
+#[derive(Debug)]
+pub(crate) struct TlsSettings {
+    pub(crate) identity: CertifiedKey,
+    pub(crate) trust: RelayTrust,
+    pub(crate) clock: Clock,
+}
+
+impl Dialler {
+    /// Prepares to dial `relay`. `window` is the connection's receive window.
+    pub(crate) fn new(
+        relay: RelayAddr,
+        tls: TlsSettings,
+        congestion: Congestion,
+        window: u64,
+        timeouts: Timeouts,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, TlsError> {
+        let mut transport = quic::transport(congestion, &timeouts.quic, window);
+        transport
+            .max_concurrent_bidi_streams(VISIT_STREAMS)
+            .max_concurrent_uni_streams(UNI_STREAMS)
+            .keep_alive_interval(Some(timeouts.quic.keep_alive));
+        let mut quic = ClientConfig::new(Arc::new(quic_tls(tls)?));
+        quic.transport_config(Arc::new(transport));
+        Ok(Self {
+            relay,
+            quic,
+            timeouts,
+            resolver,
+        })
+    }
+
+    /// The relay's address as the user gave it.
+    pub(crate) fn relay(&self) -> &RelayAddr {
+        &self.relay
+    }
+
+    /// Connects to the first of the relay's addresses that answers: each gets a head start before
+    /// the next. Resolves anew each time. Dropping the future gives up all attempts.
+    pub(crate) async fn dial(&self) -> Result<Connection, DialError> {
+        let mut addresses = self.resolve().await?.into_iter();
+        let mut attempts = FuturesUnordered::new();
+        let mut failure = DialError::Resolve(io::ErrorKind::NotFound.into());
+        loop {
+            if let Some(address) = addresses.next() {
+                attempts.push(self.attempt(address));
+            }
+            tokio::select! {
+                outcome = attempts.next() => match outcome {
+                    Some(Ok(connection)) => return Ok(connection),
+                    Some(Err(error)) => failure = error,
+                    None => return Err(failure),
+                },
+                () = sleep(self.timeouts.head_start), if addresses.len() > 0 => {}
+            }
+        }
+    }
+
+    async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
+        let resolving = self.resolver.resolve(self.relay.host(), self.relay.port());
+        match timeout(self.timeouts.resolve, resolving).await {
+            Ok(addresses) => addresses.map_err(DialError::Resolve),
+            Err(_) => Err(DialError::Resolve(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    async fn attempt(&self, address: SocketAddr) -> Result<Connection, DialError> {
+        let any: IpAddr = match address {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = |error| DialError::Socket(address, error);
+        let udp = quic::bind_udp(SocketAddr::new(any, 0)).map_err(socket)?;
+        let config = EndpointConfig::default();
+        let endpoint = Endpoint::new(config, None, udp, Arc::new(TokioRuntime)).map_err(socket)?;
+        let connecting = endpoint
+            .connect_with(self.quic.clone(), address, self.relay.host())
+            .map_err(|error| DialError::Connect(address, error))?;
+        match timeout(self.timeouts.quic.handshake, connecting).await {
+            Ok(connected) => connected.map_err(|error| DialError::Handshake(address, error)),
+            Err(_) => Err(DialError::Timeout(address)),
+        }
+    }
+}
+
+/// TLS 1.3 with our key proved, and never resumed: each connection proves it anew.
+fn quic_tls(settings: TlsSettings) -> Result<QuicClientConfig, TlsError> {
+    let provider = tls::provider();
+    let verifier = settings.trust.verifier(provider.clone())?;
+    let identity = Arc::new(SingleCertAndKey::from(settings.identity));
+    let mut tls = rustls::ClientConfig::builder_with_details(provider, Arc::new(settings.clock))
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(identity);
+    tls.alpn_protocols = vec![alpn::QUIC.to_vec()];
+    tls.resumption = Resumption::disabled();
+    Ok(tls.try_into()?)
+}

@@ -1,0 +1,121 @@
+//! A tunnel that serves: streams become visits, grants become the status.
+
+use std::sync::Arc;
+
+use quinn::{Connection, ConnectionError};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use tunnel_common::budget::MemoryBudget;
+use tunnel_common::escape::Escaped;
+use tunnel_common::quic::var_int;
+use tunnel_common::stream::quic::QuicStream;
+use tunnel_common::tls::CertificateError;
+use tunnel_common::wire::code::Code;
+use tunnel_common::wire::frame::{Granted, Hello};
+
+use super::control::{self, Control, ControlFailure};
+use crate::status::{Published, Status};
+use crate::visit::{self, Venue};
+
+/// How a tunnel that had a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TunnelError {
+    /// What the relay said, or failed to say.
+    #[error(transparent)]
+    Control(#[from] ControlFailure),
+    /// A certificate for the granted names could not be made.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+/// What a tunnel needs beside its connection.
+#[derive(Debug)]
+pub(crate) struct Serving<'a> {
+    /// What all visits share.
+    pub(crate) venue: &'a Arc<Venue>,
+    /// What local services that do not read may pin.
+    pub(crate) budget: &'a MemoryBudget,
+    /// Where the agent's state is told.
+    pub(crate) status: &'a watch::Sender<Status>,
+}
+
+/// Serves `connection` until it ends (an error) or `shutdown` fires.
+///
+/// Its visits end with it. Dropping the future resets them and closes the connection.
+pub(crate) async fn serve(
+    connection: Connection,
+    hello: Hello,
+    serving: Serving<'_>,
+    shutdown: &CancellationToken,
+) -> Result<(), TunnelError> {
+    let timeouts = &serving.venue.timeouts;
+    let (mut control, welcome) = Control::open(&connection, hello, timeouts).await?;
+    publish(&serving, welcome.granted)?;
+    info!(relay = %connection.remote_address(), relay_id = %Escaped(&welcome.relay_id), "tunnel serves");
+
+    let visits = accept_visits(&connection, serving.venue, serving.budget);
+    let mut window = serving.budget.connection_window();
+    let regrant = async {
+        loop {
+            let granted = control.next_grant().await?;
+            publish(&serving, granted)?;
+        }
+    };
+    let rewindow = async {
+        while window.changed().await.is_ok() {
+            connection.set_receive_window(var_int(*window.borrow_and_update()));
+        }
+    };
+    tokio::select! {
+        ended = regrant => return ended,
+        error = visits => return Err(ControlFailure::Connection(error).into()),
+        () = rewindow => {}
+        () = shutdown.cancelled() => {}
+    }
+    control.leave(timeouts).await;
+    connection.close(Code::Draining.into(), Code::Draining.to_string().as_bytes());
+    Ok(())
+}
+
+/// Takes what the relay granted: certificate first, then the status.
+fn publish(serving: &Serving<'_>, granted: Vec<Granted>) -> Result<(), TunnelError> {
+    let urls = control::urls(granted)?;
+    let endpoint = &serving.venue.endpoint;
+    endpoint.serve_at(&urls)?;
+    let published = Published {
+        name: endpoint.name().clone(),
+        id: endpoint.label(),
+        urls,
+    };
+    serving
+        .status
+        .send_replace(Status::Serving(vec![published]));
+    Ok(())
+}
+
+/// One task for each stream that the relay opens, until the connection ends. The tasks end when
+/// this future does.
+async fn accept_visits(
+    connection: &Connection,
+    venue: &Arc<Venue>,
+    budget: &MemoryBudget,
+) -> ConnectionError {
+    let account = budget.tunnel();
+    let mut visits = JoinSet::new();
+    loop {
+        tokio::select! {
+            stream = connection.accept_bi() => match stream {
+                Ok((send, recv)) => {
+                    let stream = QuicStream::new(send, recv);
+                    visits.spawn(visit::serve(stream, venue.clone(), account.clone()));
+                }
+                Err(error) => return error,
+            },
+            Some(ended) = visits.join_next() => if ended.is_err_and(|error| error.is_panic()) {
+                warn!("a visit failed by a fault of ours; the others go on");
+            },
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! How an agent stands, for whoever shows it.
+
+use tunnel_common::identity::Label;
+use tunnel_common::wire::frame::EndpointRef;
+
+/// How the agent stands. It is told anew at each change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Status {
+    /// No tunnel serves, and the agent works on it.
+    #[default]
+    Connecting,
+    /// A tunnel serves.
+    Serving(Vec<Published>),
+}
+
+/// An endpoint that visitors can reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The agent's own name of it.
+    pub name: EndpointRef,
+    /// Its id.
+    pub id: Label,
+    /// Where visitors reach it; the first is the one to show.
+    pub urls: Vec<String>,
+}
