@@ -1,1 +1,21 @@
-//! placeholder
+//! The harness of the end-to-end stories: real relays, agents, visitors and origins on loopback.
+//!
+//! ```text
+//! visitor ──TCP──▶ relay ──QUIC──▶ agent ──TCP──▶ origin
+//! ```
+//!
+//! * [`relay`] and [`agent`] run the libraries in this process, [`process`] the binaries beside it.
+//! * [`visitor`] speaks TLS, or whatever bytes a story wants, to the public port.
+//! * [`origin`] is the local service: echo, HTTP, or a closure.
+//! * [`peer`] is an agent made by hand, for what a real one would never do.
+//! * [`poll`] waits for what no event announces.
+//!
+//! Every port is 0, nothing sleeps to be in time, and everything ends when it is dropped.
+
+pub mod agent;
+pub mod origin;
+pub mod peer;
+pub mod poll;
+pub mod process;
+pub mod relay;
+pub mod visitor;

@@ -1,0 +1,121 @@
+//! An agent in this process.
+
+use std::net::SocketAddr;
+
+use rcgen::KeyPair;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tunnel_client::client::{Client, RefusedByRelay};
+use tunnel_client::config::Config;
+use tunnel_client::link::relay_trust::RelayTrust;
+use tunnel_client::status::Status;
+use tunnel_common::tls;
+
+use crate::poll::soon;
+use crate::relay::Relay;
+
+/// An agent that runs. Dropping it ends it as a crash would: without a goodbye.
+#[derive(Debug)]
+pub struct Agent {
+    status: watch::Receiver<Status>,
+    shutdown: CancellationToken,
+    running: JoinHandle<Result<(), RefusedByRelay>>,
+}
+
+/// A new identity.
+pub fn new_key() -> KeyPair {
+    tls::generate_key().expect("a key")
+}
+
+/// The same identity once more.
+pub fn same_key(key: &KeyPair) -> KeyPair {
+    KeyPair::from_pem(&key.serialize_pem()).expect("a key")
+}
+
+/// The configuration of an agent that publishes `origin` through `relay`.
+pub fn config(relay: &Relay, key: KeyPair, origin: SocketAddr) -> Config {
+    let address = relay.api.to_string().parse().expect("an address");
+    let local = origin.to_string().parse().expect("a local service");
+    let mut config = Config::new(address, key, local);
+    config.trust = RelayTrust::Pinned(relay.fingerprint);
+    config
+}
+
+/// Publishes `origin` through `relay` under a new identity, and waits until it serves.
+pub async fn publish(relay: &Relay, origin: SocketAddr) -> Agent {
+    publish_as(relay, new_key(), origin).await
+}
+
+/// Publishes `origin` under this identity, and waits until it serves.
+pub async fn publish_as(relay: &Relay, key: KeyPair, origin: SocketAddr) -> Agent {
+    let agent = start(config(relay, key, origin));
+    agent.serves().await;
+    agent
+}
+
+/// Starts an agent, and waits for nothing.
+pub fn start(config: Config) -> Agent {
+    let client = Client::new(config).expect("a client");
+    let (status, shutdown) = (client.status(), CancellationToken::new());
+    let running = tokio::spawn(client.run(shutdown.clone()));
+    Agent {
+        status,
+        shutdown,
+        running,
+    }
+}
+
+impl Agent {
+    /// Waits until visitors can come, and says where: the host names.
+    pub async fn serves(&self) -> Vec<String> {
+        let mut status = self.status.clone();
+        let serving = soon(
+            "the agent serves",
+            status.wait_for(|s| *s != Status::Connecting),
+        )
+        .await;
+        match &*serving.expect("the agent runs") {
+            Status::Serving(published) => published[0].urls.iter().map(|url| host(url)).collect(),
+            Status::Connecting => unreachable!("waited for"),
+        }
+    }
+
+    /// Waits until the agent knows that it has no tunnel.
+    pub async fn is_cut_off(&self) {
+        let mut status = self.status.clone();
+        let cut = status.wait_for(|s| *s == Status::Connecting);
+        soon("the agent knows that it is cut off", cut)
+            .await
+            .expect("the agent runs");
+    }
+
+    /// The first host name at which it serves.
+    pub async fn host(&self) -> String {
+        self.serves().await.swap_remove(0)
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        let ended = soon("the agent ends", &mut self.running).await;
+        ended.expect("no panic").expect("no refusal");
+    }
+
+    /// Waits until the relay's refusal ends it, and gives the reason.
+    pub async fn refused(mut self) -> RefusedByRelay {
+        let ended = soon("the agent is refused", &mut self.running).await;
+        ended.expect("no panic").expect_err("refused")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+fn host(url: &str) -> String {
+    let rest = url.trim_start_matches("https://");
+    rest.split(':').next().expect("a host").to_owned()
+}

@@ -1,0 +1,222 @@
+//! The binaries as processes of their own: `server`, `client`, and tools that a story drives.
+
+use std::env;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::AbortHandle;
+
+use crate::poll::{eventually, soon};
+
+/// A process of ours. Dropping it kills it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Arc<Mutex<String>>,
+    reading: AbortHandle,
+    folder: Arc<TempDir>,
+}
+
+/// The binary `name`, built beside this test by `make test` (or `cargo build --bins`).
+pub fn binary(name: &str) -> PathBuf {
+    let test = env::current_exe().expect("this test is a file");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("target/<profile>/deps/<test>");
+    let path = profile.join(name);
+    assert!(
+        path.is_file(),
+        "{} is not built: cargo build --workspace --bins",
+        path.display()
+    );
+    path
+}
+
+/// A fresh folder for keys.
+pub fn folder() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().expect("a folder"))
+}
+
+/// Starts `server` on free ports of loopback, with these flags besides.
+pub fn server(flags: &[&str]) -> Process {
+    let ports = [
+        "--bind-addr",
+        "127.0.0.1",
+        "--api-port",
+        "0",
+        "--pub-port",
+        "0",
+        "--alpn-port",
+        "0",
+    ];
+    let given = |name: &str| flags.contains(&name);
+    let mut all: Vec<&str> = ports
+        .chunks(2)
+        .filter(|pair| !given(pair[0]))
+        .flatten()
+        .copied()
+        .collect();
+    all.extend(flags);
+    start("server", &all, folder())
+}
+
+/// Starts `client`, its keys in `folder`.
+pub fn client(flags: &[&str], folder: Arc<TempDir>) -> Process {
+    start("client", flags, folder)
+}
+
+fn start(name: &str, flags: &[&str], folder: Arc<TempDir>) -> Process {
+    let mut command = Command::new(binary(name));
+    command.args(flags);
+    if flags.first() != Some(&"demo") {
+        command.arg("--data-dir").arg(folder.path());
+    }
+    let mut child = command
+        .env("RUST_LOG", "info")
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("starts");
+    let stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let stderr = Arc::new(Mutex::new(String::new()));
+    let errors = child.stderr.take().expect("piped");
+    let reading = tokio::spawn(collect(errors, stderr.clone())).abort_handle();
+    Process {
+        child,
+        stdout,
+        stderr,
+        reading,
+        folder,
+    }
+}
+
+async fn collect(stream: impl AsyncRead + Unpin, into: Arc<Mutex<String>>) {
+    let mut lines = BufReader::new(stream).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let mut text = into.lock().expect("not poisoned");
+        text.push_str(&line);
+        text.push('\n');
+    }
+}
+
+impl Process {
+    /// The next line of standard output; `None` at its end.
+    pub async fn line(&mut self) -> Option<String> {
+        soon("a line of output", self.stdout.next_line())
+            .await
+            .expect("UTF-8")
+    }
+
+    /// The rest of the next line that begins with `prefix`.
+    pub async fn line_after(&mut self, prefix: &str) -> String {
+        loop {
+            match self.line().await {
+                Some(line) => {
+                    if let Some(rest) = line.strip_prefix(prefix) {
+                        return rest.to_owned();
+                    }
+                }
+                None => panic!("no line {prefix:?}; it said: {}", self.log()),
+            }
+        }
+    }
+
+    /// The address in the next line that begins with `prefix`.
+    pub async fn address(&mut self, prefix: &str) -> SocketAddr {
+        self.line_after(prefix).await.parse().expect("an address")
+    }
+
+    /// What it has said on standard error so far.
+    pub fn log(&self) -> String {
+        self.stderr.lock().expect("not poisoned").clone()
+    }
+
+    /// Waits until standard error has `text`.
+    pub async fn logs(&self, text: &str) {
+        eventually(&format!("the log says {text:?}"), || {
+            self.log().contains(text)
+        })
+        .await;
+    }
+
+    /// Where its keys are.
+    pub fn folder(&self) -> Arc<TempDir> {
+        self.folder.clone()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("runs")
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.id()).expect("a pid")).expect("a pid");
+        kill_process(pid, signal).expect("it is ours");
+    }
+
+    /// Waits for its end.
+    pub async fn ends(&mut self) -> ExitStatus {
+        soon("the process ends", self.child.wait())
+            .await
+            .expect("is a child")
+    }
+
+    /// Open descriptors, as the system counts them.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id()))
+            .expect("runs")
+            .count()
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .expect("has memory");
+        let kibibytes = line
+            .trim()
+            .trim_end_matches(" kB")
+            .parse::<u64>()
+            .expect("a number");
+        kibibytes * 1024
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+/// Runs a tool to its end and gives what it wrote to standard output; panics if it failed.
+pub async fn tool(name: &str, arguments: &[&str]) -> String {
+    let output = Command::new(name)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = soon(name, output)
+        .await
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{name} {arguments:?}: {}: {errors}",
+        output.status
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

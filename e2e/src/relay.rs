@@ -1,0 +1,87 @@
+//! A relay in this process.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::sign::CertifiedKey;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tunnel_common::identity::KeyFingerprint;
+use tunnel_common::tls;
+use tunnel_server::cert;
+use tunnel_server::config::{Config, Suffixes};
+use tunnel_server::server::Server;
+
+/// A relay that serves. Dropping it ends it without a goodbye.
+#[derive(Debug)]
+pub struct Relay {
+    /// Where agents dial.
+    pub api: SocketAddr,
+    /// Where visitors come.
+    pub public: SocketAddr,
+    /// By which agents know it.
+    pub fingerprint: KeyFingerprint,
+    shutdown: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+/// A relay in development mode: any suffix.
+pub async fn relay() -> Relay {
+    relay_with(|_| {}).await
+}
+
+/// A relay that serves these domains only.
+pub async fn relay_for(suffixes: &[&str]) -> Relay {
+    let suffixes = suffixes
+        .iter()
+        .map(|suffix| suffix.parse().expect("a host name"))
+        .collect();
+    relay_with(|config| config.suffixes = Suffixes::These(suffixes)).await
+}
+
+/// A new key for a relay, with its certificate.
+pub fn relay_identity() -> Arc<CertifiedKey> {
+    let key = tls::generate_key().expect("a key");
+    cert::self_signed(&key, &["localhost".to_owned()]).expect("a certificate")
+}
+
+/// A relay with a changed configuration.
+pub async fn relay_with(change: impl FnOnce(&mut Config)) -> Relay {
+    let mut config = Config {
+        bind_addr: Ipv4Addr::LOCALHOST.into(),
+        api_port: 0,
+        pub_port: 0,
+        alpn_port: None,
+        max_visits: 10_000,
+        ..Config::development(relay_identity())
+    };
+    change(&mut config);
+    let server = Server::bind(config).expect("binds");
+    let (api, public) = (server.addresses().api, server.addresses().public[0]);
+    let (fingerprint, shutdown) = (server.fingerprint(), CancellationToken::new());
+    let running = tokio::spawn(server.run(shutdown.clone()));
+    Relay {
+        api,
+        public,
+        fingerprint,
+        shutdown,
+        running,
+    }
+}
+
+impl Relay {
+    /// Asks it to end, and waits until it has.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        (&mut self.running)
+            .await
+            .expect("the relay ends without a panic");
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        self.running.abort();
+    }
+}

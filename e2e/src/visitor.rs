@@ -1,0 +1,157 @@
+//! Visitors: TLS to the public port, or any bytes at all.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tunnel_common::tls;
+
+use crate::poll::soon;
+
+/// A visitor's connection after the handshake.
+pub type Visitor = TlsStream<TcpStream>;
+
+/// The TLS of an ordinary visitor who takes any certificate, offering these protocols.
+pub fn tls_config(alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::builder_with_provider(tls::provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Arc::new(config)
+}
+
+/// Visits `host` at `relay`.
+pub async fn visit(relay: SocketAddr, host: &str) -> io::Result<Visitor> {
+    visit_with(relay, host, tls_config(&[b"http/1.1"])).await
+}
+
+/// Visits `host` at `relay` with this TLS.
+pub async fn visit_with(
+    relay: SocketAddr,
+    host: &str,
+    tls: Arc<ClientConfig>,
+) -> io::Result<Visitor> {
+    let tcp = TcpStream::connect(relay).await?;
+    tcp.set_nodelay(true)?;
+    handshake(tcp, host, tls).await
+}
+
+/// The TLS handshake alone, over a connection that the story has prepared.
+pub async fn handshake(tcp: TcpStream, host: &str, tls: Arc<ClientConfig>) -> io::Result<Visitor> {
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    soon("the handshake", TlsConnector::from(tls).connect(name, tcp)).await
+}
+
+/// One GET on a connection of its own: the status line and the body.
+pub async fn get(relay: SocketAddr, host: &str) -> io::Result<String> {
+    let mut stream = visit(relay, host).await?;
+    get_on(&mut stream, host).await
+}
+
+/// One GET on a connection that stays open: the body, which must come with a length.
+pub async fn get_on(stream: &mut Visitor, host: &str) -> io::Result<String> {
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    soon("the answer", read_answer(stream)).await
+}
+
+async fn read_answer(stream: &mut Visitor) -> io::Result<String> {
+    let mut answer = Vec::new();
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    loop {
+        let text = str::from_utf8(&answer).map_err(|_| invalid())?;
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Content-Length: "));
+            let length: usize = length.and_then(|n| n.parse().ok()).ok_or_else(invalid)?;
+            if body.len() >= length {
+                return Ok(body.to_owned());
+            }
+        }
+        if stream.read_buf(&mut answer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Sends `bytes` to the public port and gives all that comes back until the relay closes.
+pub async fn say(relay: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut tcp = TcpStream::connect(relay).await?;
+    tcp.write_all(bytes).await?;
+    let mut answer = Vec::new();
+    soon("the relay closes", tcp.read_to_end(&mut answer)).await?;
+    Ok(answer)
+}
+
+/// The alert in a refused handshake's error, if it is one.
+pub fn alert(error: &io::Error) -> Option<rustls::AlertDescription> {
+    match error.get_ref()?.downcast_ref()? {
+        Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+/// The certificate that the visitor was shown.
+pub fn certificate(stream: &Visitor) -> CertificateDer<'static> {
+    let chain = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .expect("the handshake is complete");
+    chain[0].clone().into_owned()
+}
+
+/// Takes any certificate, as `curl -k` does; the handshake must still be signed with its key.
+#[derive(Debug)]
+pub(crate) struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = tls::provider().signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = tls::provider().signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        tls::provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

@@ -1,0 +1,3 @@
+//! What users get, told over real sockets.
+
+mod routing;
