@@ -45,7 +45,10 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     parts.spawn(serve_pages(listener));
     parts.spawn({
         let shutdown = shutdown.clone();
-        async move { Ok(server.run(shutdown).await) }
+        async move {
+            server.run(shutdown).await;
+            Ok(())
+        }
     });
     parts.spawn({
         let shutdown = shutdown.clone();
@@ -75,7 +78,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
 fn relay() -> anyhow::Result<Server> {
     let identity = cert::self_signed(&tls::generate_key()?, &["localhost".to_owned()])?;
     let bind = |pub_port| {
-        Server::bind(config::Config {
+        Server::bind(&config::Config {
             bind_addr: Ipv4Addr::LOCALHOST.into(),
             api_port: 0,
             pub_port,

@@ -77,7 +77,7 @@ impl Drop for Origin {
     }
 }
 
-/// Closes with RST instead of FIN.
-pub fn reset(stream: TcpStream) {
+/// Sees to it that dropping the connection sends RST instead of FIN.
+pub fn reset(stream: &TcpStream) {
     stream.set_zero_linger().expect("is open");
 }

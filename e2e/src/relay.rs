@@ -56,7 +56,7 @@ pub async fn relay_with(change: impl FnOnce(&mut Config)) -> Relay {
         ..Config::development(relay_identity())
     };
     change(&mut config);
-    let server = Server::bind(config).expect("binds");
+    let server = Server::bind(&config).expect("binds");
     let (api, public) = (server.addresses().api, server.addresses().public[0]);
     let (fingerprint, shutdown) = (server.fingerprint(), CancellationToken::new());
     let running = tokio::spawn(server.run(shutdown.clone()));

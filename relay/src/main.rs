@@ -34,7 +34,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(setup: Setup) -> anyhow::Result<()> {
-    let server = Server::bind(setup.config)?;
+    let server = Server::bind(&setup.config)?;
     let addresses = server.addresses();
     let mut lines = vec![format!("API: udp {}", addresses.api)];
     lines.extend(
@@ -52,15 +52,16 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{}", lines.join("\n")).context("standard output is closed")?;
 
     let shutdown = CancellationToken::new();
-    let mut running = tokio::spawn(server.run(shutdown.clone()));
+    let running = server.run(shutdown.clone());
+    tokio::pin!(running);
     tokio::select! {
-        ended = &mut running => return ended.context("the relay failed"),
+        () = &mut running => return Ok(()),
         asked = process::asked_to_end() => asked.context("signals can not be received")?,
     }
     info!("ending, as asked; a second signal ends at once");
     shutdown.cancel();
     tokio::select! {
-        ended = running => ended.context("the relay failed"),
+        () = running => Ok(()),
         asked = process::asked_to_end() => asked.context("signals can not be received"),
     }
 }

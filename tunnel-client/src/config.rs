@@ -9,9 +9,10 @@ use rcgen::KeyPair;
 use tunnel_common::clock::Clock;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::quic::{Congestion, QuicTimeouts};
-use tunnel_common::splice::pump;
+use tunnel_common::splice::options as splice;
 use tunnel_common::wire::frame::EndpointRef;
 
+use crate::host_port::{split_host_port, write_host_port};
 use crate::link::relay_trust::RelayTrust;
 use crate::local::LocalService;
 use crate::resolve::{Resolve, SystemResolver};
@@ -99,7 +100,7 @@ pub struct Timeouts {
     /// The tunnel's.
     pub quic: QuicTimeouts,
     /// The visits'.
-    pub splice: pump::Timeouts,
+    pub splice: splice::Timeouts,
 }
 
 impl Default for Timeouts {
@@ -113,7 +114,7 @@ impl Default for Timeouts {
             local_dial: Duration::from_secs(5),
             goodbye: Duration::from_secs(1),
             quic: QuicTimeouts::default(),
-            splice: pump::Timeouts::default(),
+            splice: splice::Timeouts::default(),
         }
     }
 }
@@ -157,47 +158,6 @@ impl FromStr for RelayAddr {
 impl fmt::Display for RelayAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_host_port(f, &self.host, self.port)
-    }
-}
-
-/// Splits `host[:port]`; the host is a name or an address literal, which loses its brackets.
-pub(crate) fn split_host_port(text: &str) -> Option<(String, Option<u16>)> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']')?;
-            host.parse::<std::net::Ipv6Addr>().ok()?;
-            (
-                host,
-                if port.is_empty() {
-                    None
-                } else {
-                    Some(port.strip_prefix(':')?)
-                },
-            )
-        }
-        None => match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, None),
-        },
-    };
-    let is_address = host.parse::<std::net::IpAddr>().is_ok();
-    if !is_address && host.parse::<Hostname>().is_err() {
-        return None;
-    }
-    let port = port.map(str::parse::<u16>).transpose().ok()?;
-    if port == Some(0) {
-        None
-    } else {
-        Some((host.to_owned(), port))
-    }
-}
-
-/// Writes `host:port`, an IPv6 literal in brackets.
-pub(crate) fn write_host_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
-    if host.contains(':') {
-        write!(f, "[{host}]:{port}")
-    } else {
-        write!(f, "{host}:{port}")
     }
 }
 

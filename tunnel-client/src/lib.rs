@@ -9,6 +9,7 @@
 pub mod client;
 pub mod config;
 pub mod endpoint;
+mod host_port;
 pub mod link;
 pub mod local;
 pub mod resolve;

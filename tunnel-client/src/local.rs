@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tunnel_common::wire::code::Code;
 
-use crate::config::{split_host_port, write_host_port};
+use crate::host_port::{split_host_port, write_host_port};
 use crate::resolve::Resolve;
 
 /// Where a bare port is.

@@ -8,7 +8,7 @@ use rustls::sign::CertifiedKey;
 use tunnel_common::clock::Clock;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::quic::{Congestion, QuicTimeouts};
-use tunnel_common::splice::pump;
+use tunnel_common::splice::options as splice;
 
 /// The configuration of one relay.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ pub struct Timeouts {
     /// The QUIC connections'.
     pub quic: QuicTimeouts,
     /// The visits'. An agent must answer a hello within 10 s.
-    pub splice: pump::Timeouts,
+    pub splice: splice::Timeouts,
 }
 
 impl Default for Timeouts {
@@ -78,9 +78,9 @@ impl Default for Timeouts {
             hello: Duration::from_secs(5),
             goodbye: Duration::from_secs(1),
             quic: QuicTimeouts::default(),
-            splice: pump::Timeouts {
+            splice: splice::Timeouts {
                 first_answer: Some(Duration::from_secs(10)),
-                ..pump::Timeouts::default()
+                ..splice::Timeouts::default()
             },
         }
     }

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+use tunnel_common::budget::MemoryBudget;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::wire::alpn;
 use tunnel_common::wire::code::Code;
@@ -87,37 +88,22 @@ pub struct Addresses {
 
 impl Server {
     /// Binds all ports. Must be called inside a tokio runtime. Dropping the result frees them.
-    pub fn bind(config: Config) -> Result<Self, BindError> {
-        let fingerprint = certificate_fingerprint(&config)?;
-        let listeners = bind_public(&config)?;
-        let public: Vec<_> = listeners
-            .iter()
-            .filter_map(|l| l.local_addr().ok())
-            .collect();
-        let alpn_port = public
-            .get(1)
-            .map(SocketAddr::port)
-            .filter(|_| config.alpn_port.is_some());
-        let alpn_port = alpn_port.or_else(|| {
-            config
-                .alpn_port
-                .filter(|port| public.iter().any(|address| address.port() == *port))
-        });
-        let endpoint = bind_api(&config)?;
-        let address = SocketAddr::new(config.bind_addr, config.api_port);
-        let api = endpoint
-            .local_addr()
-            .map_err(|source| BindError::Api { address, source })?;
-        let port = config
-            .advertise_port
-            .or(public.first().map(SocketAddr::port))
-            .unwrap_or(443);
+    pub fn bind(config: &Config) -> Result<Self, BindError> {
+        let fingerprint = certificate_fingerprint(config)?;
+        let budget = MemoryBudget::new(config.memory_budget);
+        let window = *budget.connection_window().borrow();
+        let public = PublicPorts::bind(config)?;
+        let (endpoint, api) = bind_api(config, window)?;
+        let port = config.advertise_port.unwrap_or(public.addresses[0].port());
         let names = Names::new(config.suffixes.clone(), port);
-        let state = State::new(&config, names, alpn_port, fingerprint);
+        let state = State::new(config, names, public.alpn_port, fingerprint, budget);
         Ok(Self {
             endpoint,
-            listeners,
-            addresses: Addresses { api, public },
+            listeners: public.listeners,
+            addresses: Addresses {
+                api,
+                public: public.addresses,
+            },
             max_visits: config.max_visits,
             state: Arc::new(state.map_err(|_| BindError::Random)?),
         })
@@ -182,43 +168,67 @@ fn certificate_fingerprint(config: &Config) -> Result<KeyFingerprint, BindError>
     KeyFingerprint::of_certificate(end_entity).map_err(|error| bad(error.to_string()))
 }
 
-/// Binds the public port and, where it may be had, the one for certificate authorities.
-fn bind_public(config: &Config) -> Result<Vec<TcpListener>, BindError> {
-    let bind = |port| {
-        let address = SocketAddr::new(config.bind_addr, port);
-        let bound = listener::bind(address).and_then(TcpListener::from_std);
-        bound.map_err(|source| BindError::Public { address, source })
-    };
-    let mut listeners = vec![bind(config.pub_port)?];
-    if let Some(port) = config
-        .alpn_port
-        .filter(|port| *port == 0 || *port != config.pub_port)
-    {
-        match bind(port) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => warn!("{error}; the relay runs without it"),
-        }
-    }
-    Ok(listeners)
+/// The bound ports for visitors.
+struct PublicPorts {
+    listeners: Vec<TcpListener>,
+    /// At least one: the port that URLs name.
+    addresses: Vec<SocketAddr>,
+    /// The one on which certificate authorities validate, if it is among them.
+    alpn_port: Option<u16>,
 }
 
-fn bind_api(config: &Config) -> Result<Endpoint, BindError> {
+impl PublicPorts {
+    /// Binds the public port and, where it may be had, the one for certificate authorities.
+    fn bind(config: &Config) -> Result<Self, BindError> {
+        let (listener, address) = bind_public(config, config.pub_port)?;
+        let mut ports = Self {
+            listeners: vec![listener],
+            addresses: vec![address],
+            alpn_port: None,
+        };
+        match config.alpn_port {
+            Some(port) if port == address.port() => ports.alpn_port = Some(port),
+            Some(port) => match bind_public(config, port) {
+                Ok((listener, address)) => {
+                    ports.listeners.push(listener);
+                    ports.addresses.push(address);
+                    ports.alpn_port = Some(address.port());
+                }
+                Err(error) => warn!("{error}; the relay runs without it"),
+            },
+            None => {}
+        }
+        Ok(ports)
+    }
+}
+
+fn bind_public(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), BindError> {
+    let address = SocketAddr::new(config.bind_addr, port);
+    let bound = listener::bind(address)
+        .and_then(TcpListener::from_std)
+        .and_then(|listener| {
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        });
+    bound.map_err(|source| BindError::Public { address, source })
+}
+
+/// `window` is the receive window of each connection.
+fn bind_api(config: &Config, window: u64) -> Result<(Endpoint, SocketAddr), BindError> {
     let address = SocketAddr::new(config.bind_addr, config.api_port);
-    let server = quic_config(config)?;
+    let server = quic_config(config, window)?;
     let bound = quic::bind_udp(address).and_then(|socket| {
-        Endpoint::new(
-            EndpointConfig::default(),
-            Some(server),
-            socket,
-            Arc::new(TokioRuntime),
-        )
+        let runtime = Arc::new(TokioRuntime);
+        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)?;
+        let address = endpoint.local_addr()?;
+        Ok((endpoint, address))
     });
     bound.map_err(|source| BindError::Api { address, source })
 }
 
 /// QUIC towards agents: TLS 1.3 with both keys proved, and never resumed, because a resumed session
 /// brings back the peer's certificate without a new signature.
-fn quic_config(config: &Config) -> Result<quinn::ServerConfig, BindError> {
+fn quic_config(config: &Config, window: u64) -> Result<quinn::ServerConfig, BindError> {
     let bad = |error: &dyn std::fmt::Display| BindError::Certificate(error.to_string());
     let provider = tls::provider();
     let verifier = Arc::new(AnyProvenKey(provider.clone()));
@@ -234,9 +244,6 @@ fn quic_config(config: &Config) -> Result<quinn::ServerConfig, BindError> {
     tls.send_tls13_tickets = 0;
     let crypto = QuicServerConfig::try_from(tls).map_err(|error| bad(&error))?;
 
-    let window = *tunnel_common::budget::MemoryBudget::new(config.memory_budget)
-        .connection_window()
-        .borrow();
     let mut transport = quic::transport(config.congestion, &config.timeouts.quic, window);
     transport
         .max_concurrent_bidi_streams(AGENT_BIDI_STREAMS)

@@ -47,6 +47,7 @@ impl State {
         names: Names,
         alpn_port: Option<u16>,
         fingerprint: KeyFingerprint,
+        budget: MemoryBudget,
     ) -> Result<Self, GetRandomFailed> {
         let mut prefix = [0; 8];
         tls::provider().secure_random.fill(&mut prefix)?;
@@ -57,7 +58,7 @@ impl State {
             registry: Registry::default(),
             visits: Arc::new(Visits::new(prefix)),
             pool: BufferPool::default(),
-            budget: MemoryBudget::new(config.memory_budget),
+            budget,
             timeouts: config.timeouts,
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),

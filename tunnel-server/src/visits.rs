@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use dashmap::DashMap;
 use tokio_util::sync::CancellationToken;
 use tunnel_common::identity::ClientId;
-use tunnel_common::splice::pump::Meter;
+use tunnel_common::splice::options::Meter;
 use tunnel_common::stream::header::VisitId;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::EndpointRef;

@@ -69,12 +69,12 @@ fn is_local(host: &str) -> bool {
     let Ok(name) = host.parse::<Hostname>() else {
         return host.parse::<IpAddr>().is_ok();
     };
-    let under = |domain: &&str| {
+    let above = |domain: &&str| {
         name.as_str()
             .strip_suffix(*domain)
             .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    name.split_first().is_none() || LOCAL_DOMAINS.iter().any(|domain| under(&domain))
+    name.split_first().is_none() || LOCAL_DOMAINS.iter().any(above)
 }
 
 /// A relay showed another key than it should.

@@ -1,8 +1,10 @@
 //! The pump between two byte streams: the inner loop of relay and agent alike.
 
 pub mod buffer;
-pub mod direction;
+mod direction;
 pub mod end;
+pub mod ended;
 pub mod io;
+pub mod options;
 pub mod pump;
 pub mod tcp;

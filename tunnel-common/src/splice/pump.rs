@@ -5,142 +5,19 @@
 //! * A side that breaks ends both: its counterpart is reset, never ended cleanly. Only when a side
 //!   no longer *takes* bytes is what it had sent before still delivered, for a short while: a
 //!   service that refuses an upload answers and closes.
-//! * What goes on without bytes is ended by the clocks of [`Timeouts`].
+//! * What goes on without bytes is ended by the clocks of [`Timeouts`](super::options::Timeouts).
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::buffer::BufferPool;
 use super::direction::{Direction, Fault};
 use super::end::End;
-use crate::budget::TunnelBudget;
+use super::ended::{Cause, Ended, Limit, Side};
+use super::options::Options;
 use crate::wire::code::Code;
-
-/// How long a splice waits for what.
-#[derive(Clone, Copy, Debug)]
-pub struct Timeouts {
-    /// Nothing moves either way: 1 h keeps an idle WebSocket, and no leak for ever.
-    pub idle: Duration,
-    /// One direction has ended and nothing moves in the other: 60 s.
-    pub half_closed: Duration,
-    /// A sink takes nothing: after 5 s the memory behind it is booked as stalled.
-    pub stalled: Duration,
-    /// A sink takes nothing: after 10 min the splice ends, whether memory is short or not.
-    pub stalled_max: Duration,
-    /// One side has broken, or has all it needs: what the other still sends has 5 s.
-    pub linger: Duration,
-    /// How often a side that is not being read is asked whether it has broken: 500 ms.
-    pub probe: Duration,
-    /// The second end must have sent its first byte by then; `None`: whenever it likes.
-    pub first_answer: Option<Duration>,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            idle: Duration::from_secs(3600),
-            half_closed: Duration::from_secs(60),
-            stalled: Duration::from_secs(5),
-            stalled_max: Duration::from_secs(600),
-            linger: Duration::from_secs(5),
-            probe: Duration::from_millis(500),
-            first_answer: None,
-        }
-    }
-}
-
-/// Bytes moved so far, to be read while the splice runs.
-#[derive(Debug, Default)]
-pub struct Meter {
-    a_to_b: AtomicU64,
-    b_to_a: AtomicU64,
-}
-
-impl Meter {
-    /// Bytes that the second end has taken from the first.
-    pub fn a_to_b(&self) -> u64 {
-        self.a_to_b.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that the first end has taken from the second.
-    pub fn b_to_a(&self) -> u64 {
-        self.b_to_a.load(Ordering::Relaxed)
-    }
-}
-
-/// What a splice is given beside its ends.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where buffers come from.
-    pub pool: BufferPool,
-    /// Whose memory stalled bytes are.
-    pub budget: TunnelBudget,
-    /// How long it waits.
-    pub timeouts: Timeouts,
-    /// Where it counts.
-    pub meter: Arc<Meter>,
-}
-
-/// One of the two ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The first: where the visitor is.
-    A,
-    /// The second: where the local service is.
-    B,
-}
-
-/// Why a splice is over.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Cause {
-    /// Both directions ended cleanly.
-    Clean,
-    /// One end broke; the other was reset.
-    Broke {
-        /// The end that broke.
-        side: Side,
-        /// How it showed; [`code_of`](crate::stream::quic::code_of) may know more.
-        error: io::Error,
-    },
-    /// A clock ran out; both ends were reset.
-    Limit(Limit),
-    /// The caller ended it with this code.
-    Aborted(Code),
-}
-
-/// Which clock ran out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Limit {
-    /// [`Timeouts::idle`].
-    Idle,
-    /// [`Timeouts::half_closed`], or [`Timeouts::linger`] after the sink wanted no more.
-    HalfClosed,
-    /// [`Timeouts::stalled_max`].
-    Stalled,
-    /// [`Timeouts::first_answer`].
-    NoAnswer,
-    /// Its stalled bytes were in the way of others.
-    Evicted,
-}
-
-/// How a splice ended and what it moved.
-#[derive(Debug)]
-pub struct Ended {
-    /// Bytes from the first end to the second.
-    pub a_to_b: u64,
-    /// Bytes from the second end to the first.
-    pub b_to_a: u64,
-    /// Why it is over.
-    pub cause: Cause,
-}
 
 /// The pump between `A`, where the visitor is, and `B`, where the local service is: a future that
 /// is ready when it is over.
@@ -230,12 +107,7 @@ impl<A: End, B: End> Splice<A, B> {
             self.last_move = now;
             self.options
                 .meter
-                .a_to_b
-                .store(self.a_to_b.moved(), Ordering::Relaxed);
-            self.options
-                .meter
-                .b_to_a
-                .store(self.b_to_a.moved(), Ordering::Relaxed);
+                .set(self.a_to_b.moved(), self.b_to_a.moved());
         }
         let over = self.a_to_b.is_finished() && self.b_to_a.is_finished();
         over.then_some(Cause::Clean)

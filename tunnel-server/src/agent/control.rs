@@ -2,21 +2,27 @@
 
 use std::sync::Arc;
 
-use quinn::Connection;
+use quinn::{Connection, RecvStream, SendStream};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tracing::info;
 use tunnel_common::budget::TunnelBudget;
 use tunnel_common::identity::ClientId;
 use tunnel_common::quic::var_int;
 use tunnel_common::wire::code::Code;
+use tunnel_common::wire::control::{ControlReader, ControlWriter};
 use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Wanted};
 
+use super::error::SessionError;
 use super::grant::{grant, granted_endpoint};
 use super::registry::Membership;
 use super::registry::core::{JoinError, Place};
-use super::session::{Reader, SessionError, Writer};
 use super::tunnel::Tunnel;
 use crate::state::State;
+
+/// The receiving half of a control stream.
+pub(super) type Reader = ControlReader<RecvStream>;
+/// The sending half of a control stream.
+pub(super) type Writer = ControlWriter<SendStream>;
 
 /// An agent's connection as others see it: it is in the registry exactly while an endpoint is
 /// granted to it. Dropping it takes it out.
@@ -28,6 +34,8 @@ pub(super) struct Presence {
     budget: TunnelBudget,
     state: Arc<State>,
     serving: Option<(Membership, Arc<Tunnel>)>,
+    /// The agent has said that it goes; its visits in flight go on until it does.
+    has_left: bool,
 }
 
 impl Presence {
@@ -78,6 +86,7 @@ impl Presence {
     /// Gets no more visits.
     fn leave(&mut self) {
         self.serving = None;
+        self.has_left = true;
     }
 
     fn visits_in_flight(&self) -> usize {
@@ -120,6 +129,10 @@ pub(super) async fn run(
         tokio::select! {
             frame = reader.next() => match frame? {
                 Some(frame) => answer(frame, &mut writer, presence).await?,
+                None if presence.has_left => {
+                    presence.connection.closed().await;
+                    return Ok(Code::None);
+                }
                 None => return Err(SessionError::Protocol("the control stream ended")),
             },
             _ = keep_alive.tick() => if presence.visits_in_flight() > 0 {
@@ -130,11 +143,7 @@ pub(super) async fn run(
                 let window = *window.borrow_and_update();
                 presence.connection.set_receive_window(var_int(window));
             }
-            () = presence.drained() => {
-                info!("a newer tunnel of this agent has taken over");
-                return Ok(Code::Replaced);
-            }
-            () = state.shutdown.cancelled() => return Ok(Code::Draining),
+            () = presence.drained() => return Ok(Code::Replaced),
         }
     }
 }

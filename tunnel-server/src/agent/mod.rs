@@ -2,6 +2,7 @@
 
 pub(crate) mod acceptor;
 mod control;
+mod error;
 mod grant;
 pub(crate) mod identity;
 pub(crate) mod registry;

@@ -6,10 +6,9 @@
 //!      └────────────┴──────────────┴────────────┴──▶ closed with a code; nobody heard of it
 //! ```
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quinn::{Connection, Incoming, RecvStream, SendStream};
+use quinn::{Connection, Incoming};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span};
@@ -17,84 +16,57 @@ use tunnel_common::escape::Escaped;
 use tunnel_common::identity::ClientId;
 use tunnel_common::stream::quic::CONTROL_PRIORITY;
 use tunnel_common::wire::code::Code;
-use tunnel_common::wire::control::{ControlError, ControlReader, ControlWriter};
+use tunnel_common::wire::control::{ControlReader, ControlWriter};
 use tunnel_common::wire::frame::{Frame, Hello, Limits, Refused, Welcome};
 
-use super::control::{self, Presence};
+use super::control::{self, Presence, Reader, Writer};
+use super::error::SessionError;
 use super::grant::MAX_ENDPOINTS;
 use super::identity;
 use crate::state::State;
 
-/// The receiving half of a control stream.
-pub(super) type Reader = ControlReader<RecvStream>;
-/// The sending half of a control stream.
-pub(super) type Writer = ControlWriter<SendStream>;
-
-/// Why a session ended otherwise than by the peer's closing it.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SessionError {
-    /// The connection broke, or the agent closed it.
-    #[error("{0}")]
-    Connection(#[from] quinn::ConnectionError),
-    /// The control stream can not be used.
-    #[error("{0}")]
-    Control(#[from] ControlError),
-    /// The agent took too long.
-    #[error("no Hello in time")]
-    Timeout,
-    /// The agent did something else than it should.
-    #[error("{0}")]
-    Protocol(&'static str),
-    /// The agent was told why it is not taken in.
-    #[error("refused: {0}")]
-    Refused(String),
-}
-
-impl SessionError {
-    /// What the agent is told.
-    fn code(&self) -> Code {
-        match self {
-            Self::Connection(_) => Code::None,
-            Self::Control(error) if !error.is_peers_fault() => Code::None,
-            Self::Control(_) | Self::Timeout | Self::Protocol(_) => Code::Protocol,
-            Self::Refused(_) => Code::Refused,
-        }
-    }
-}
-
 /// Serves one connection attempt to its end. Dropping the future closes the connection.
 pub(crate) async fn serve(incoming: Incoming, permit: OwnedSemaphorePermit, state: Arc<State>) {
     let address = incoming.remote_address();
-    let handshake = async { Ok::<_, quinn::ConnectionError>(incoming.accept()?.await?) };
-    let connection = match timeout(state.timeouts.quic.handshake, handshake).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return debug!(%address, %error, "no tunnel: the handshake failed"),
-        Err(_) => return debug!(%address, "no tunnel: the handshake took too long"),
+    let handshake = async { incoming.accept()?.await };
+    let handshake = timeout(state.timeouts.quic.handshake, handshake);
+    let connection = match state.shutdown.run_until_cancelled(handshake).await {
+        Some(Ok(Ok(connection))) => connection,
+        Some(Ok(Err(error))) => return debug!(%address, %error, "no tunnel: the handshake failed"),
+        Some(Err(_)) => return debug!(%address, "no tunnel: the handshake took too long"),
+        None => return,
     };
     drop(permit);
-    let Some(client) = identity::proven(&connection) else {
-        connection.close(Code::Protocol.into(), b"no identity");
-        return;
-    };
-    let span = info_span!("agent", id = %client.label(), %address);
-    let code = match attend(&connection, client, address, &state)
-        .instrument(span.clone())
-        .await
-    {
-        Ok(code) => code,
-        Err(error) => {
-            span.in_scope(|| info!(%error, "tunnel ended"));
-            error.code()
+    let code = match identity::proven(&connection) {
+        Some(client) => {
+            let span = info_span!("agent", id = %client.label(), %address);
+            attend(&connection, client, &state).instrument(span).await
         }
+        None => Code::Protocol,
     };
     connection.close(code.into(), code.to_string().as_bytes());
 }
 
-/// Everything after the handshake. Says with which code to close.
-async fn attend(
+/// Everything after the handshake, until the connection should be closed. Says with which code.
+async fn attend(connection: &Connection, client: ClientId, state: &Arc<State>) -> Code {
+    let talking = talk(connection, client, state);
+    match state.shutdown.run_until_cancelled(talking).await {
+        Some(Ok(code)) => {
+            info!("tunnel ended: {code}");
+            code
+        }
+        Some(Err(error)) => {
+            info!("tunnel ended: {error}");
+            error.code()
+        }
+        None => Code::Draining,
+    }
+}
+
+/// Hello, Welcome, and the control stream from then on.
+async fn talk(
     connection: &Connection,
     client: ClientId,
-    address: SocketAddr,
     state: &Arc<State>,
 ) -> Result<Code, SessionError> {
     let greeting = timeout(state.timeouts.hello, greet(connection));
@@ -106,7 +78,6 @@ async fn attend(
     };
     let version = Escaped(&hello.agent_version);
     info!(%version, epoch = hello.epoch, agents = state.registry.agents(), "tunnel serves");
-    debug!(instance = ?hello.instance, %address, "its place");
     let welcome = Welcome {
         relay_id: state.fingerprint.to_string(),
         features: vec![],

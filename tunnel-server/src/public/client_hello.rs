@@ -22,20 +22,10 @@ use bytes::Bytes;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use self::scan::{HeadScanner, Malformed, Opening, RecordScanner, Scan};
+use self::scan::{HeadScanner, MAX_WIRE, Malformed, Opening, RecordScanner, Scan};
 use super::refusal::Alert;
 
 mod scan;
-
-/// Most bytes of a ClientHello, its 4 header bytes included. Chrome with post-quantum keys sends
-/// 1.8 KB and a resumption ticket adds a few hundred; nginx and caddy-l4 stop at 16 KiB too. TLS
-/// itself would allow 16 MiB (RFC 8446, 4).
-const MAX_MESSAGE: usize = 16 * 1024;
-
-/// Most bytes kept of a connection before it is routed: [`MAX_MESSAGE`] with as much again for
-/// record headers. A hello of 1.8 KB may thus come in records of one byte each (RFC 8446, 5.1
-/// allows any fragmentation), one of 16 KiB in 3,000 records.
-const MAX_WIRE: usize = 32 * 1024;
 
 /// Bytes of the first allocation: holds the hello of any current browser.
 const FIRST_CAPACITY: usize = 2 * 1024;

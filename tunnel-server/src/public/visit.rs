@@ -13,7 +13,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
 use tunnel_common::identity::Label;
-use tunnel_common::splice::pump::{Ended, Options, Splice};
+use tunnel_common::splice::ended::Ended;
+use tunnel_common::splice::options::Options;
+use tunnel_common::splice::pump::Splice;
 use tunnel_common::splice::tcp::TcpEnd;
 use tunnel_common::stream::header::{StreamHeader, VisitId, canonical};
 use tunnel_common::stream::quic::QuicStream;
@@ -24,30 +26,52 @@ use super::refusal::{Alert, send_and_close};
 use super::route::{Route, route};
 use crate::agent::tunnel::{OpenError, OpenedStream, open_on_any};
 use crate::state::State;
+use crate::visits::Visit;
 
 /// Serves one visitor. Dropping the future resets the visitor's connection and the stream.
 pub(crate) async fn serve(mut visitor: TcpStream, address: SocketAddr, state: Arc<State>) {
-    let reading = timeout(
-        state.timeouts.client_hello,
-        client_hello::read(&mut visitor),
-    );
-    let last_words = match reading.await {
-        Ok(Ok(FirstFlight::Tls(hello))) => match admit(&state, &hello, address).await {
-            Ok(stream) => return pass(visitor, stream, hello, address, &state).await,
+    let receiving = receive(&mut visitor, address, &state);
+    match state.shutdown.run_until_cancelled(receiving).await {
+        Some(Reception::Pass(hello, opened)) => {
+            pass(visitor, opened, hello, address, &state).await;
+        }
+        Some(Reception::Refuse(last_words)) => {
+            send_and_close(visitor, &last_words, state.timeouts.refusal_linger).await;
+        }
+        Some(Reception::Close) | None => {}
+    }
+}
+
+/// What becomes of a visitor.
+enum Reception {
+    /// He goes to an agent.
+    Pass(ClientHello, OpenedStream),
+    /// He is told something, and goes.
+    Refuse(Vec<u8>),
+    /// There is nobody to be told anything.
+    Close,
+}
+
+/// Reads what the visitor wants, and finds the agent for it.
+async fn receive(visitor: &mut TcpStream, address: SocketAddr, state: &State) -> Reception {
+    let reading = timeout(state.timeouts.client_hello, client_hello::read(visitor));
+    let refusal = match reading.await {
+        Ok(Ok(FirstFlight::Tls(hello))) => match admit(state, &hello, address).await {
+            Ok(opened) => return Reception::Pass(hello, opened),
             Err(alert) => alert.to_bytes().to_vec(),
         },
-        Ok(Ok(FirstFlight::Http(head))) => redirect(&state, &head),
+        Ok(Ok(FirstFlight::Http(head))) => redirect(state, &head),
         Ok(Err(ReadError::Refused { alert, why })) => {
             debug!(%address, %why, "refused: no TLS that could be routed");
             alert.to_bytes().to_vec()
         }
-        Ok(Err(ReadError::Closed | ReadError::Io(_))) => return,
+        Ok(Err(ReadError::Closed | ReadError::Io(_))) => return Reception::Close,
         Err(_) => {
             debug!(%address, "closed: no ClientHello in time");
-            return;
+            return Reception::Close;
         }
     };
-    send_and_close(visitor, &last_words, state.timeouts.refusal_linger).await;
+    Reception::Refuse(refusal)
 }
 
 /// Finds the visitor a stream to an agent, or the alert that he gets instead.
@@ -100,9 +124,11 @@ async fn pass(
     debug!(visit = %id, visitor = %visit.visitor, agent = %visit.agent.label(), "visit begins");
 
     let header = header(&visitor, &hello, &visit, id);
-    if let Err(error) = stream.send_all(&mut [header, hello.bytes]).await {
-        debug!(visit = %id, %error, "the tunnel broke before the visit began");
-        return;
+    let mut first = [header, hello.bytes];
+    match timeout(state.timeouts.stream_open, stream.send_all(&mut first)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return debug!(visit = %id, %error, "the tunnel broke"),
+        Err(_) => return debug!(visit = %id, "the agent does not take the visitor's hello"),
     }
     let options = Options {
         pool: state.pool.clone(),
@@ -116,20 +142,15 @@ async fn pass(
     drop(in_flight);
 }
 
-async fn run(mut splice: Splice<TcpEnd, QuicStream>, visit: &crate::visits::Visit) -> Ended {
+async fn run(mut splice: Splice<TcpEnd, QuicStream>, visit: &Visit) -> Ended {
     tokio::select! {
-        ended = &mut splice => return ended,
+        ended = &mut splice => ended,
         code = visit.ended() => splice.abort(code),
     }
 }
 
 /// The header of the visit's stream, encoded.
-fn header(
-    visitor: &TcpStream,
-    hello: &ClientHello,
-    visit: &crate::visits::Visit,
-    id: VisitId,
-) -> Bytes {
+fn header(visitor: &TcpStream, hello: &ClientHello, visit: &Visit, id: VisitId) -> Bytes {
     // A socket that no longer knows its own address breaks at the first byte; till then any will do.
     let public = visitor.local_addr().map_or(visit.visitor, canonical);
     let header = StreamHeader {

@@ -1,12 +1,14 @@
 //! The rules of a splice, told on ends that do what a test says, under a paused clock.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::buffer::Held;
+use super::super::buffer::{BufferPool, Held};
+use super::super::options::Timeouts;
 use super::*;
 use crate::budget::MemoryBudget;
 use crate::quic::STREAM_WINDOW;

@@ -1,0 +1,36 @@
+//! Why an agent's session ended, and what the agent is told.
+
+use tunnel_common::wire::code::Code;
+use tunnel_common::wire::control::ControlError;
+
+/// Why a session ended otherwise than by the peer's closing it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    /// The connection broke, or the agent closed it.
+    #[error("{0}")]
+    Connection(#[from] quinn::ConnectionError),
+    /// The control stream can not be used.
+    #[error("{0}")]
+    Control(#[from] ControlError),
+    /// The agent took too long.
+    #[error("no Hello in time")]
+    Timeout,
+    /// The agent did something else than it should.
+    #[error("{0}")]
+    Protocol(&'static str),
+    /// The agent was told why it is not taken in.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+impl SessionError {
+    /// What the agent is told.
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Connection(_) => Code::None,
+            Self::Control(error) if !error.is_peers_fault() => Code::None,
+            Self::Control(_) | Self::Timeout | Self::Protocol(_) => Code::Protocol,
+            Self::Refused(_) => Code::Refused,
+        }
+    }
+}
