@@ -10,7 +10,7 @@ use tunnel_common::identity::ClientId;
 use tunnel_common::quic::var_int;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlReader, ControlWriter};
-use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Wanted};
+use tunnel_common::wire::frame::{EndpointRef, Frame, Granted, Hello, Refused, Wanted};
 
 use super::error::SessionError;
 use super::grant::{grant, granted_endpoint};
@@ -24,8 +24,14 @@ pub(super) type Reader = ControlReader<RecvStream>;
 /// The sending half of a control stream.
 pub(super) type Writer = ControlWriter<SendStream>;
 
-/// An agent's connection as others see it: it is in the registry exactly while an endpoint is
-/// granted to it. Dropping it takes it out.
+/// An agent's connection as others see it: it is in the registry exactly while it serves. Dropping
+/// it takes it out.
+///
+/// ```text
+///            endpoint granted              Leaving
+///   Waiting ◀───────────────▶ Serving ──────────────▶ Left
+///            none any more                (also from Waiting)
+/// ```
 #[derive(Debug)]
 pub(super) struct Presence {
     connection: Connection,
@@ -33,9 +39,20 @@ pub(super) struct Presence {
     place: Place,
     budget: TunnelBudget,
     state: Arc<State>,
-    serving: Option<(Membership, Arc<Tunnel>)>,
-    /// The agent has said that it goes; its visits in flight go on until it does.
-    has_left: bool,
+    standing: Standing,
+}
+
+#[derive(Debug)]
+enum Standing {
+    /// No endpoint is granted, as yet.
+    Waiting,
+    /// Visitors come.
+    Serving {
+        tunnel: Arc<Tunnel>,
+        _membership: Membership,
+    },
+    /// No more visitors come; those who are there stay until the agent closes.
+    Left,
 }
 
 impl Presence {
@@ -46,14 +63,14 @@ impl Presence {
         hello: &Hello,
         state: Arc<State>,
     ) -> Self {
-        let budget = state.budget.tunnel();
+        let (budget, standing) = (state.budget.tunnel(), Standing::Waiting);
         Self {
             connection,
             client,
             place: hello.into(),
             budget,
             state,
-            serving: None,
+            standing,
         }
     }
 
@@ -63,42 +80,45 @@ impl Presence {
     pub(super) fn want(&mut self, wanted: &[Wanted]) -> Result<Vec<Granted>, Refused> {
         let granted = grant(&self.state.names, self.client, wanted);
         let endpoint = granted_endpoint(&granted);
-        if endpoint != self.serving.as_ref().map(|(_, tunnel)| tunnel.endpoint()) {
-            self.serving = None;
-        }
-        if let (Some(endpoint), None) = (endpoint, &self.serving) {
-            let tunnel = Arc::new(Tunnel::new(
-                self.client,
-                endpoint.clone(),
-                self.connection.clone(),
-                self.budget.clone(),
-            ));
-            let membership = self
-                .state
-                .registry
-                .join(tunnel.clone(), self.place)
-                .map_err(refusal)?;
-            self.serving = Some((membership, tunnel));
+        match &self.standing {
+            Standing::Left => return Err(refusal(JoinError::Outdated)),
+            Standing::Serving { tunnel, .. } if endpoint == Some(tunnel.endpoint()) => {}
+            _ => {
+                self.standing = Standing::Waiting;
+                if let Some(endpoint) = endpoint {
+                    self.standing = self.join(endpoint.clone()).map_err(refusal)?;
+                }
+            }
         }
         Ok(granted)
     }
 
-    /// Gets no more visits.
-    fn leave(&mut self) {
-        self.serving = None;
-        self.has_left = true;
+    fn join(&self, endpoint: EndpointRef) -> Result<Standing, JoinError> {
+        let connection = self.connection.clone();
+        let tunnel = Tunnel::new(self.client, endpoint, connection, self.budget.clone());
+        let tunnel = Arc::new(tunnel);
+        let membership = self.state.registry.join(tunnel.clone(), self.place)?;
+        Ok(Standing::Serving {
+            tunnel,
+            _membership: membership,
+        })
+    }
+
+    fn tunnel(&self) -> Option<&Tunnel> {
+        match &self.standing {
+            Standing::Serving { tunnel, .. } => Some(tunnel),
+            Standing::Waiting | Standing::Left => None,
+        }
     }
 
     fn visits_in_flight(&self) -> usize {
-        self.serving
-            .as_ref()
-            .map_or(0, |(_, tunnel)| tunnel.visits_in_flight())
+        self.tunnel().map_or(0, Tunnel::visits_in_flight)
     }
 
     /// Ready when another tunnel has taken this one's place and its last visit is over.
     async fn drained(&self) {
-        match &self.serving {
-            Some((_, tunnel)) => tunnel.drained().await,
+        match self.tunnel() {
+            Some(tunnel) => tunnel.drained().await,
             None => std::future::pending().await,
         }
     }
@@ -129,7 +149,7 @@ pub(super) async fn run(
         tokio::select! {
             frame = reader.next() => match frame? {
                 Some(frame) => answer(frame, &mut writer, presence).await?,
-                None if presence.has_left => {
+                None if matches!(presence.standing, Standing::Left) => {
                     presence.connection.closed().await;
                     return Ok(Code::None);
                 }
@@ -162,7 +182,7 @@ async fn answer(
             writer.send(&Frame::Granted { rev, granted }).await?;
         }
         Frame::Leaving => {
-            presence.leave();
+            presence.standing = Standing::Left;
             info!("the agent leaves");
         }
         Frame::Hello(_) => return Err(SessionError::Protocol("a second Hello")),
