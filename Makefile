@@ -50,6 +50,10 @@ test: setup lint test-doc test-run ## set up, lint, build, run every test that i
 .PHONY: test-all
 test-all: test $(SLOW) ## `make test` and whatever is slow
 
+.PHONY: measure
+measure: build ## speed and memory of the release binaries on loopback, with nginx behind them
+	@scripts/measure
+
 .PHONY: lint
 lint: ## formatting, clippy, rustdoc, structure, shell scripts, licences
 	cargo fmt --all --check
