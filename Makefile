@@ -67,6 +67,7 @@ lint: ## formatting, clippy, rustdoc, structure, shell scripts, licences
 		echo "lint: cargo-deny is not installed, bans, licences and sources are not checked"; \
 	fi
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy -p client --no-default-features --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --document-private-items --locked
 
 .PHONY: clean

@@ -11,10 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig};
-use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::{ConnectionError, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::warn;
+
+use crate::escape::Escaped;
+use crate::wire::code::Code;
 
 /// What a peer may send ahead on one stream: 168 Mbit/s at 200 ms. Not more: a stream with over
 /// 1024 gaps ends its connection, and windows of 16 MiB reach that on a lossy path.
@@ -114,6 +117,31 @@ pub fn transport(congestion: Congestion, timeouts: &QuicTimeouts, window: u64) -
     transport
 }
 
+/// Why a connection ended, on one line. What the peer gave as its reason is escaped.
+pub fn describe(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let reason = String::from_utf8_lossy(&close.reason);
+            let code = Code::from(close.error_code).to_string();
+            match reason.as_ref() {
+                "" => format!("closed by the peer: {code}"),
+                reason if reason == code => format!("closed by the peer: {code}"),
+                reason => format!("closed by the peer: {code}: {}", Escaped(reason)),
+            }
+        }
+        ConnectionError::ConnectionClosed(close) => {
+            let reason = String::from_utf8_lossy(&close.reason);
+            format!(
+                "closed by the peer's transport: {}: {}",
+                close.error_code,
+                Escaped(&reason)
+            )
+        }
+        ConnectionError::TimedOut => "the peer has fallen silent".to_owned(),
+        ours => ours.to_string(),
+    }
+}
+
 /// A QUIC integer; what does not fit becomes the largest.
 pub fn var_int(value: u64) -> VarInt {
     VarInt::from_u64(value).unwrap_or(VarInt::MAX)
@@ -159,6 +187,8 @@ fn enlarge(socket: &Socket) {
 
 #[cfg(test)]
 mod tests {
+    use quinn::ApplicationClose;
+
     use super::*;
 
     #[test]
@@ -167,6 +197,26 @@ mod tests {
             assert_eq!(congestion.to_string().parse(), Ok(congestion));
         }
         assert_eq!("reno".parse::<Congestion>(), Err(BadCongestion));
+    }
+
+    #[test]
+    fn what_a_peer_gives_as_its_reason_stays_on_one_line() {
+        let closed = |code: u32, reason: &'static [u8]| {
+            let close = ApplicationClose {
+                error_code: code.into(),
+                reason: reason.into(),
+            };
+            describe(&ConnectionError::ApplicationClosed(close))
+        };
+        assert_eq!(closed(8, b""), "closed by the peer: the peer is stopping");
+        assert_eq!(
+            closed(8, b"the peer is stopping"),
+            "closed by the peer: the peer is stopping"
+        );
+        assert_eq!(
+            closed(77, b"a\r\n\x1b[31mb"),
+            "closed by the peer: code 77: a\\r\\n\\u{1b}[31mb"
+        );
     }
 
     #[test]

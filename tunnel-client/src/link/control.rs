@@ -4,6 +4,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 use tunnel_common::escape::Escaped;
+use tunnel_common::quic::describe;
 use tunnel_common::stream::quic::CONTROL_PRIORITY;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlError, ControlReader, ControlWriter};
@@ -16,7 +17,7 @@ use crate::config::Timeouts;
 #[non_exhaustive]
 pub(crate) enum ControlFailure {
     /// The connection broke, or the relay closed it.
-    #[error("{0}")]
+    #[error("{}", describe(.0))]
     Connection(#[from] quinn::ConnectionError),
     /// The control stream can not be used.
     #[error("{0}")]

@@ -13,7 +13,7 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use tokio::time::{sleep, timeout};
 use tunnel_common::clock::Clock;
-use tunnel_common::quic::{self, Congestion};
+use tunnel_common::quic::{self, Congestion, describe};
 use tunnel_common::tls;
 use tunnel_common::wire::alpn;
 
@@ -40,7 +40,7 @@ pub(crate) enum DialError {
     #[error("{0} can not be dialled: {1}")]
     Connect(SocketAddr, #[source] quinn::ConnectError),
     /// Nobody answered, or not as a relay should.
-    #[error("no tunnel to {0}: {1}")]
+    #[error("no tunnel to {0}: {why}", why = describe(.1))]
     Handshake(SocketAddr, #[source] quinn::ConnectionError),
     /// Nobody answered at all.
     #[error("{0} does not answer (UDP): is the relay running, and does a firewall pass it?")]

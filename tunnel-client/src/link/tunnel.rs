@@ -57,19 +57,15 @@ pub(crate) async fn serve(
 
     let visits = accept_visits(&connection, serving.venue, serving.budget);
     let mut window = serving.budget.connection_window();
-    let regrant = async {
-        loop {
-            let granted = control.next_grant().await?;
-            publish(&serving, granted)?;
-        }
-    };
     let rewindow = async {
         while window.changed().await.is_ok() {
             connection.set_receive_window(var_int(*window.borrow_and_update()));
         }
     };
     tokio::select! {
-        ended = regrant => return ended,
+        error = follow_grants(&mut control, &serving) => {
+            return Err(root_cause(&connection, error));
+        }
         error = visits => return Err(ControlFailure::Connection(error).into()),
         () = rewindow => {}
         () = shutdown.cancelled() => {}
@@ -77,6 +73,28 @@ pub(crate) async fn serve(
     control.leave(timeouts).await;
     connection.close(Code::Draining.into(), Code::Draining.to_string().as_bytes());
     Ok(())
+}
+
+/// Takes each change of what is granted, until the tunnel ends or the relay takes all away.
+async fn follow_grants(control: &mut Control, serving: &Serving<'_>) -> TunnelError {
+    loop {
+        match control.next_grant().await {
+            Ok(granted) => {
+                if let Err(error) = publish(serving, granted) {
+                    return error;
+                }
+            }
+            Err(error) => return error.into(),
+        }
+    }
+}
+
+/// Where the connection itself is gone, that is why everything on it failed.
+fn root_cause(connection: &Connection, error: TunnelError) -> TunnelError {
+    match connection.close_reason() {
+        Some(reason) => ControlFailure::Connection(reason).into(),
+        None => error,
+    }
 }
 
 /// Takes what the relay granted: certificate first, then the status.

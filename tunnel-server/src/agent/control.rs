@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quinn::{Connection, RecvStream, SendStream};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tracing::info;
 use tunnel_common::budget::TunnelBudget;
 use tunnel_common::identity::ClientId;
@@ -163,7 +163,11 @@ pub(super) async fn run(
                 let window = *window.borrow_and_update();
                 presence.connection.set_receive_window(var_int(window));
             }
-            () = presence.drained() => return Ok(Code::Replaced),
+            () = presence.drained() => {
+                // What the last visit sent may still be on its way.
+                let _ = timeout(state.timeouts.goodbye, presence.connection.closed()).await;
+                return Ok(Code::Replaced);
+            }
         }
     }
 }

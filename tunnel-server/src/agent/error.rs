@@ -1,5 +1,6 @@
 //! Why an agent's session ended, and what the agent is told.
 
+use tunnel_common::quic::describe;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::ControlError;
 
@@ -7,7 +8,7 @@ use tunnel_common::wire::control::ControlError;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     /// The connection broke, or the agent closed it.
-    #[error("{0}")]
+    #[error("{}", describe(.0))]
     Connection(#[from] quinn::ConnectionError),
     /// The control stream can not be used.
     #[error("{0}")]

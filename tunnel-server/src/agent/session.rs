@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span};
 use tunnel_common::escape::Escaped;
 use tunnel_common::identity::ClientId;
+use tunnel_common::quic::describe;
 use tunnel_common::stream::quic::CONTROL_PRIORITY;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlReader, ControlWriter};
@@ -32,7 +33,7 @@ pub(crate) async fn serve(incoming: Incoming, permit: OwnedSemaphorePermit, stat
     let handshake = timeout(state.timeouts.quic.handshake, handshake);
     let connection = match state.shutdown.run_until_cancelled(handshake).await {
         Some(Ok(Ok(connection))) => connection,
-        Some(Ok(Err(error))) => return debug!(%address, %error, "no tunnel: the handshake failed"),
+        Some(Ok(Err(error))) => return debug!(%address, "no tunnel: {}", describe(&error)),
         Some(Err(_)) => return debug!(%address, "no tunnel: the handshake took too long"),
         None => return,
     };
@@ -56,7 +57,11 @@ async fn attend(connection: &Connection, client: ClientId, state: &Arc<State>) -
             code
         }
         Some(Err(error)) => {
-            info!("tunnel ended: {error}");
+            // Where the connection itself is gone, that is why everything on it failed.
+            match connection.close_reason() {
+                Some(reason) => info!("tunnel ended: {}", describe(&reason)),
+                None => info!("tunnel ended: {error}"),
+            }
             error.code()
         }
         None => Code::Draining,
