@@ -7,12 +7,16 @@
 //! * [`relay`] and [`agent`] run the libraries in this process, [`process`] the binaries beside it.
 //! * [`visitor`] speaks TLS, or whatever bytes a story wants, to the public port.
 //! * [`origin`] is the local service: echo, HTTP, or a closure.
-//! * [`peer`] is an agent made by hand, for what a real one would never do.
+//! * [`peer`] is an agent made by hand, for what a real one would never do; [`arrival`] a visit
+//!   to it.
+//! * [`hello`] makes ClientHellos, and cuts them anew.
 //! * [`poll`] waits for what no event announces.
 //!
 //! Every port is 0, nothing sleeps to be in time, and everything ends when it is dropped.
 
 pub mod agent;
+pub mod arrival;
+pub mod hello;
 pub mod origin;
 pub mod peer;
 pub mod poll;

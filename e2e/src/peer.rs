@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
@@ -42,8 +43,20 @@ pub struct PeerControl {
 
 /// Connects to the relay at `api` with `key`, granting it this many streams at once.
 pub async fn connect(api: SocketAddr, key: &KeyPair, streams: u32) -> Peer {
+    connect_with(api, key, |transport| {
+        transport.max_concurrent_bidi_streams(streams.into());
+    })
+    .await
+}
+
+/// Connects to the relay at `api` with `key` and a changed transport.
+pub async fn connect_with(
+    api: SocketAddr,
+    key: &KeyPair,
+    change: impl FnOnce(&mut TransportConfig),
+) -> Peer {
     let certified = tls::self_signed(key, &[]).expect("a certificate");
-    let connection = dial(api, Some(certified), streams);
+    let connection = dial_with(api, Some(certified), alpn::QUIC, change);
     let (endpoint, connection) = connection.await.expect("the relay takes the connection");
     Peer {
         connection,
@@ -58,6 +71,19 @@ pub async fn dial(
     identity: Option<CertifiedKey>,
     streams: u32,
 ) -> Result<(Endpoint, Connection), quinn::ConnectionError> {
+    dial_with(api, identity, alpn::QUIC, |transport| {
+        transport.max_concurrent_bidi_streams(streams.into());
+    })
+    .await
+}
+
+/// Dials with any certificate, offering this protocol, with a changed transport.
+pub async fn dial_with(
+    api: SocketAddr,
+    identity: Option<CertifiedKey>,
+    protocol: &[u8],
+    change: impl FnOnce(&mut TransportConfig),
+) -> Result<(Endpoint, Connection), quinn::ConnectionError> {
     let builder = rustls::ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&TLS13])
         .expect("TLS 1.3");
@@ -71,11 +97,13 @@ pub async fn dial(
     config
         .dangerous()
         .set_certificate_verifier(Arc::new(AnyCertificate));
-    config.alpn_protocols = vec![alpn::QUIC.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
     let mut quic = ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).expect("QUIC")));
     let mut transport = TransportConfig::default();
-    transport.max_concurrent_bidi_streams(streams.into());
+    // As an agent does always: a story on a busy machine is no dead peer.
+    transport.keep_alive_interval(Some(Duration::from_secs(2)));
+    change(&mut transport);
     quic.transport_config(Arc::new(transport));
     let endpoint = Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("binds");
     let connecting = endpoint.connect_with(quic, api, "relay").expect("dials");

@@ -3,7 +3,7 @@
 use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -47,6 +47,11 @@ pub fn folder() -> Arc<TempDir> {
 
 /// Starts `server` on free ports of loopback, with these flags besides.
 pub fn server(flags: &[&str]) -> Process {
+    server_logging("info", flags)
+}
+
+/// Starts `server` as [`server()`] does, with this log filter.
+pub fn server_logging(filter: &str, flags: &[&str]) -> Process {
     let ports = [
         "--bind-addr",
         "127.0.0.1",
@@ -65,22 +70,22 @@ pub fn server(flags: &[&str]) -> Process {
         .copied()
         .collect();
     all.extend(flags);
-    start("server", &all, folder())
+    start("server", &all, folder(), filter)
 }
 
 /// Starts `client`, its keys in `folder`.
 pub fn client(flags: &[&str], folder: Arc<TempDir>) -> Process {
-    start("client", flags, folder)
+    start("client", flags, folder, "info")
 }
 
-fn start(name: &str, flags: &[&str], folder: Arc<TempDir>) -> Process {
+fn start(name: &str, flags: &[&str], folder: Arc<TempDir>, filter: &str) -> Process {
     let mut command = Command::new(binary(name));
     command.args(flags);
     if flags.first() != Some(&"demo") {
         command.arg("--data-dir").arg(folder.path());
     }
     let mut child = command
-        .env("RUST_LOG", "info")
+        .env("RUST_LOG", filter)
         .current_dir(folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -202,16 +207,21 @@ impl Drop for Process {
     }
 }
 
-/// Runs a tool to its end and gives what it wrote to standard output; panics if it failed.
-pub async fn tool(name: &str, arguments: &[&str]) -> String {
+/// Runs a tool to its end, whatever it is.
+pub async fn attempt(name: &str, arguments: &[&str]) -> Output {
     let output = Command::new(name)
         .args(arguments)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let output = soon(name, output)
+    soon(name, output)
         .await
-        .unwrap_or_else(|error| panic!("{name}: {error}"));
+        .unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Runs a tool to its end and gives what it wrote to standard output; panics if it failed.
+pub async fn tool(name: &str, arguments: &[&str]) -> String {
+    let output = attempt(name, arguments).await;
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),

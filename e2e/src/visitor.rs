@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -21,7 +21,12 @@ pub type Visitor = TlsStream<TcpStream>;
 
 /// The TLS of an ordinary visitor who takes any certificate, offering these protocols.
 pub fn tls_config(alpn: &[&[u8]]) -> Arc<ClientConfig> {
-    let mut config = ClientConfig::builder_with_provider(tls::provider())
+    tls_config_of(tls::provider(), alpn)
+}
+
+/// The same with another choice of algorithms.
+pub fn tls_config_of(provider: Arc<CryptoProvider>, alpn: &[&[u8]]) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
         .dangerous()
@@ -60,13 +65,16 @@ pub async fn get(relay: SocketAddr, host: &str) -> io::Result<String> {
 }
 
 /// One GET on a connection that stays open: the body, which must come with a length.
-pub async fn get_on(stream: &mut Visitor, host: &str) -> io::Result<String> {
+pub async fn get_on<S>(stream: &mut TlsStream<S>, host: &str) -> io::Result<String>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     soon("the answer", read_answer(stream)).await
 }
 
-async fn read_answer(stream: &mut Visitor) -> io::Result<String> {
+async fn read_answer(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
     let mut answer = Vec::new();
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     loop {

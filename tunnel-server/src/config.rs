@@ -61,6 +61,8 @@ pub struct Timeouts {
     pub stream_open: Duration,
     /// From the handshake's end to the agent's Hello: 5 s.
     pub hello: Duration,
+    /// For an agent to take a control frame: 5 s.
+    pub control_write: Duration,
     /// At the end, for what is being closed to be closed: 1 s.
     pub goodbye: Duration,
     /// The QUIC connections'.
@@ -76,6 +78,7 @@ impl Default for Timeouts {
             refusal_linger: Duration::from_millis(50),
             stream_open: Duration::from_secs(5),
             hello: Duration::from_secs(5),
+            control_write: Duration::from_secs(5),
             goodbye: Duration::from_secs(1),
             quic: QuicTimeouts::default(),
             splice: splice::Timeouts {

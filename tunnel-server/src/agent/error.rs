@@ -1,8 +1,10 @@
 //! Why an agent's session ended, and what the agent is told.
 
+use tunnel_common::escape::Escaped;
 use tunnel_common::quic::describe;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::ControlError;
+use tunnel_common::wire::frame::Refused;
 
 /// Why a session ended otherwise than by the peer's closing it.
 #[derive(Debug, thiserror::Error)]
@@ -10,18 +12,21 @@ pub(super) enum SessionError {
     /// The connection broke, or the agent closed it.
     #[error("{}", describe(.0))]
     Connection(#[from] quinn::ConnectionError),
-    /// The control stream can not be used.
-    #[error("{0}")]
+    /// The control stream can not be used. What the agent sent may be quoted.
+    #[error("{}", Escaped(&.0.to_string()))]
     Control(#[from] ControlError),
     /// The agent took too long.
     #[error("no Hello in time")]
     Timeout,
+    /// The agent does not read its control stream.
+    #[error("the agent does not listen")]
+    Deaf,
     /// The agent did something else than it should.
     #[error("{0}")]
     Protocol(&'static str),
     /// The agent was told why it is not taken in.
-    #[error("refused: {0}")]
-    Refused(String),
+    #[error("refused: {}", .0.text)]
+    Refused(Refused),
 }
 
 impl SessionError {
@@ -30,8 +35,8 @@ impl SessionError {
         match self {
             Self::Connection(_) => Code::None,
             Self::Control(error) if !error.is_peers_fault() => Code::None,
-            Self::Control(_) | Self::Timeout | Self::Protocol(_) => Code::Protocol,
-            Self::Refused(_) => Code::Refused,
+            Self::Control(_) | Self::Timeout | Self::Deaf | Self::Protocol(_) => Code::Protocol,
+            Self::Refused(refused) => u64::from(refused.code).into(),
         }
     }
 }

@@ -5,6 +5,7 @@ mod control;
 mod error;
 mod grant;
 pub(crate) mod identity;
+pub(crate) mod open;
 pub(crate) mod registry;
 mod session;
 pub(crate) mod tunnel;

@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tunnel_common::identity::{ClientId, Label};
+use tunnel_common::wire::frame::EndpointRef;
 
 use self::core::{Core, JoinError, Place, Serial};
 use super::tunnel::Tunnel;
@@ -16,27 +17,46 @@ pub(crate) mod core;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registry(Arc<Mutex<Core<Arc<Tunnel>>>>);
 
+/// A tunnel that may take a visit.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    /// The tunnel.
+    pub(crate) tunnel: Arc<Tunnel>,
+    /// Its agent's name of the endpoint that is visited.
+    pub(crate) endpoint: EndpointRef,
+}
+
 impl Registry {
-    /// Enters a tunnel, until the membership is dropped. Tunnels that it takes the place of get no
-    /// new visit from now on, and are retired.
-    pub(crate) fn join(&self, tunnel: Arc<Tunnel>, place: Place) -> Result<Membership, JoinError> {
+    /// Enters a tunnel, until the membership is dropped. It takes no visits yet. If its agent has
+    /// too many, the oldest is retired.
+    pub(crate) fn enter(&self, tunnel: Arc<Tunnel>, place: Place) -> Result<Membership, JoinError> {
         let id = tunnel.client();
-        let joined = self.lock().join(id, place, tunnel)?;
-        for displaced in joined.displaced {
+        let entered = self.lock().enter(id, place, tunnel)?;
+        if let Some(displaced) = entered.displaced {
             displaced.retire();
         }
         Ok(Membership {
             id,
-            serial: joined.serial,
+            serial: entered.serial,
             registry: self.clone(),
         })
     }
 
-    /// The tunnels that may take a visit for `label` now, best first: fewest visits in flight.
-    pub(crate) fn tunnels(&self, label: Label) -> Vec<Arc<Tunnel>> {
-        let mut tunnels: Vec<_> = self.lock().serving(label).cloned().collect();
-        tunnels.sort_by_cached_key(|tunnel| tunnel.visits_in_flight());
-        tunnels
+    /// The tunnels that may take a visit for `label` now, best first: those that answer, then those
+    /// with the fewest visits in flight.
+    pub(crate) fn candidates(&self, label: Label) -> Vec<Candidate> {
+        let candidate = |(tunnel, endpoint): (&Arc<Tunnel>, &EndpointRef)| Candidate {
+            tunnel: tunnel.clone(),
+            endpoint: endpoint.clone(),
+        };
+        let mut candidates: Vec<_> = self.lock().serving(label).map(candidate).collect();
+        candidates.sort_by_cached_key(|candidate| {
+            (
+                candidate.tunnel.is_doubted(),
+                candidate.tunnel.visits_in_flight(),
+            )
+        });
+        candidates
     }
 
     /// How many agents are connected.
@@ -55,6 +75,19 @@ pub(crate) struct Membership {
     id: ClientId,
     serial: Serial,
     registry: Registry,
+}
+
+impl Membership {
+    /// From now on visits come for this endpoint, or for none. Tunnels that this one takes the
+    /// place of get no new visit, and are retired.
+    pub(crate) fn serve(&self, endpoint: Option<EndpointRef>) -> Result<(), JoinError> {
+        let label = self.id.label();
+        let displaced = self.registry.lock().serve(label, self.serial, endpoint)?;
+        for tunnel in displaced {
+            tunnel.retire();
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Membership {

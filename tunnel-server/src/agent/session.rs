@@ -20,10 +20,12 @@ use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlReader, ControlWriter};
 use tunnel_common::wire::frame::{Frame, Hello, Limits, Refused, Welcome};
 
-use super::control::{self, Presence, Reader, Writer};
+use super::control::{self, Presence, Reader, Writer, refusal, say};
 use super::error::SessionError;
 use super::grant::MAX_ENDPOINTS;
 use super::identity;
+use super::registry::core::Place;
+use super::tunnel::Tunnel;
 use crate::state::State;
 
 /// Serves one connection attempt to its end. Dropping the future closes the connection.
@@ -76,13 +78,18 @@ async fn talk(
 ) -> Result<Code, SessionError> {
     let greeting = timeout(state.timeouts.hello, greet(connection));
     let (reader, mut writer, hello) = greeting.await.map_err(|_| SessionError::Timeout)??;
-    let mut presence = Presence::new(connection.clone(), client, &hello, state.clone());
-    let granted = match presence.want(&hello.wanted) {
-        Ok(granted) => granted,
-        Err(refused) => return refuse(writer, refused, state).await,
+    let tunnel = Tunnel::new(client, connection.clone(), state.budget.tunnel());
+    let entered = Presence::enter(tunnel, Place::from(&hello), state);
+    let joined = entered.and_then(|presence| {
+        let granted = presence.want(&hello.wanted, state)?;
+        Ok((presence, granted))
+    });
+    let (presence, granted) = match joined {
+        Ok(joined) => joined,
+        Err(error) => return refuse(writer, refusal(error), state).await,
     };
     let version = Escaped(&hello.agent_version);
-    info!(%version, epoch = hello.epoch, agents = state.registry.agents(), "tunnel serves");
+    info!(%version, epoch = hello.epoch, agents = state.registry.agents(), "an agent is here");
     let welcome = Welcome {
         relay_id: state.fingerprint.to_string(),
         features: vec![],
@@ -95,8 +102,8 @@ async fn talk(
         rev: hello.rev,
         granted,
     };
-    writer.send(&Frame::Welcome(welcome)).await?;
-    control::run(reader, writer, &mut presence, state).await
+    say(&mut writer, &Frame::Welcome(welcome), state).await?;
+    control::run(reader, writer, presence, state).await
 }
 
 /// Takes the control stream and the first frame.
@@ -116,13 +123,12 @@ async fn greet(connection: &Connection) -> Result<(Reader, Writer, Hello), Sessi
 
 /// Tells the agent why it is not taken in, and waits until it has heard.
 async fn refuse(mut writer: Writer, refused: Refused, state: &State) -> Result<Code, SessionError> {
-    let text = refused.text.clone();
-    writer.send(&Frame::Refused(refused)).await?;
+    say(&mut writer, &Frame::Refused(refused.clone()), state).await?;
     let mut stream = writer.into_inner();
     if stream.finish().is_ok() {
         let heard = stream.stopped();
         // An agent that does not acknowledge in time learns it from the close instead.
         let _ = timeout(state.timeouts.goodbye, heard).await;
     }
-    Err(SessionError::Refused(text))
+    Err(SessionError::Refused(refused))
 }

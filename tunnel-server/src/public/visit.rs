@@ -12,8 +12,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
-use tunnel_common::identity::Label;
-use tunnel_common::splice::ended::Ended;
+use tunnel_common::splice::ended::{Cause, Ended, Limit};
 use tunnel_common::splice::options::Options;
 use tunnel_common::splice::pump::Splice;
 use tunnel_common::splice::tcp::TcpEnd;
@@ -24,7 +23,9 @@ use super::client_hello::{self, ClientHello, FirstFlight, ReadError};
 use super::plain_http;
 use super::refusal::{Alert, send_and_close};
 use super::route::{Route, route};
-use crate::agent::tunnel::{OpenError, OpenedStream, open_on_any};
+use crate::agent::open::{Passage, open};
+use crate::agent::registry::Candidate;
+use crate::agent::tunnel::VisitStream;
 use crate::state::State;
 use crate::visits::Visit;
 
@@ -32,8 +33,8 @@ use crate::visits::Visit;
 pub(crate) async fn serve(mut visitor: TcpStream, address: SocketAddr, state: Arc<State>) {
     let receiving = receive(&mut visitor, address, &state);
     match state.shutdown.run_until_cancelled(receiving).await {
-        Some(Reception::Pass(hello, opened)) => {
-            pass(visitor, opened, hello, address, &state).await;
+        Some(Reception::Pass(hello, passage)) => {
+            pass(visitor, passage, hello, address, &state).await;
         }
         Some(Reception::Refuse(last_words)) => {
             send_and_close(visitor, &last_words, state.timeouts.refusal_linger).await;
@@ -45,7 +46,7 @@ pub(crate) async fn serve(mut visitor: TcpStream, address: SocketAddr, state: Ar
 /// What becomes of a visitor.
 enum Reception {
     /// He goes to an agent.
-    Pass(ClientHello, OpenedStream),
+    Pass(ClientHello, Passage),
     /// He is told something, and goes.
     Refuse(Vec<u8>),
     /// There is nobody to be told anything.
@@ -57,7 +58,7 @@ async fn receive(visitor: &mut TcpStream, address: SocketAddr, state: &State) ->
     let reading = timeout(state.timeouts.client_hello, client_hello::read(visitor));
     let refusal = match reading.await {
         Ok(Ok(FirstFlight::Tls(hello))) => match admit(state, &hello, address).await {
-            Ok(opened) => return Reception::Pass(hello, opened),
+            Ok(passage) => return Reception::Pass(hello, passage),
             Err(alert) => alert.to_bytes().to_vec(),
         },
         Ok(Ok(FirstFlight::Http(head))) => redirect(state, &head),
@@ -75,11 +76,7 @@ async fn receive(visitor: &mut TcpStream, address: SocketAddr, state: &State) ->
 }
 
 /// Finds the visitor a stream to an agent, or the alert that he gets instead.
-async fn admit(
-    state: &State,
-    hello: &ClientHello,
-    address: SocketAddr,
-) -> Result<OpenedStream, Alert> {
+async fn admit(state: &State, hello: &ClientHello, address: SocketAddr) -> Result<Passage, Alert> {
     let label = match route(&state.names, hello.server_name.as_deref()) {
         Route::Agent(label) => label,
         Route::Refuse(alert) => {
@@ -87,48 +84,45 @@ async fn admit(
             return Err(alert);
         }
     };
-    open(state, label).await.map_err(|error| {
-        debug!(%address, %label, %error, "refused");
-        match error {
+    match timeout(state.timeouts.stream_open, open(&state.registry, label)).await {
+        Ok(Ok(passage)) => Ok(passage),
+        Ok(Err(error)) => {
+            debug!(%address, %label, "refused: {error}");
             // Whether an id is unknown or offline is nobody's business.
-            OpenError::Offline => Alert::UNRECOGNIZED_NAME,
-            OpenError::Timeout => Alert::INTERNAL_ERROR,
+            Err(Alert::UNRECOGNIZED_NAME)
         }
-    })
-}
-
-async fn open(state: &State, label: Label) -> Result<OpenedStream, OpenError> {
-    let tunnels = state.registry.tunnels(label);
-    timeout(state.timeouts.stream_open, open_on_any(&tunnels))
-        .await
-        .unwrap_or(Err(OpenError::Timeout))
+        Err(_) => {
+            debug!(%address, %label, "refused: no tunnel of the agent had room in time");
+            Err(Alert::INTERNAL_ERROR)
+        }
+    }
 }
 
 /// Hands the visitor over to the agent, and stays until the visit is over.
 async fn pass(
     visitor: TcpStream,
-    opened: OpenedStream,
+    passage: Passage,
     hello: ClientHello,
     address: SocketAddr,
     state: &State,
 ) {
-    let OpenedStream {
-        tunnel,
+    let Passage {
+        to: Candidate { tunnel, endpoint },
+        opened,
+    } = passage;
+    let VisitStream {
         mut stream,
         in_flight,
     } = opened;
     let id = state.visits.draw_id();
-    let visit = state
-        .visits
-        .enter(id, tunnel.client(), tunnel.endpoint().clone(), address);
+    let visit = state.visits.enter(id, tunnel.client(), endpoint, address);
     debug!(visit = %id, visitor = %visit.visitor, agent = %visit.agent.label(), "visit begins");
 
-    let header = header(&visitor, &hello, &visit, id);
-    let mut first = [header, hello.bytes];
-    match timeout(state.timeouts.stream_open, stream.send_all(&mut first)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => return debug!(visit = %id, %error, "the tunnel broke"),
-        Err(_) => return debug!(visit = %id, "the agent does not take the visitor's hello"),
+    let mut first = [header(&visitor, &hello, &visit, id), hello.bytes];
+    if !begin(&mut stream, &mut first, &visit, state).await {
+        tunnel.doubt();
+        let last_words = Alert::INTERNAL_ERROR.to_bytes();
+        return send_and_close(visitor, &last_words, state.timeouts.refusal_linger).await;
     }
     let options = Options {
         pool: state.pool.clone(),
@@ -136,10 +130,23 @@ async fn pass(
         timeouts: state.timeouts.splice,
         meter: visit.meter.clone(),
     };
-    drop(tunnel);
     let ended = run(Splice::new(TcpEnd::new(visitor), stream, options), &visit).await;
-    debug!(visit = %id, to_agent = ended.a_to_b, to_visitor = ended.b_to_a, cause = ?ended.cause, "visit over");
+    if matches!(ended.cause, Cause::Limit(Limit::NoAnswer)) {
+        tunnel.doubt();
+    }
+    let (to_agent, to_visitor) = (ended.a_to_b, ended.b_to_a);
+    debug!(visit = %id, to_agent, to_visitor, cause = ?ended.cause, "visit over");
     drop(in_flight);
+}
+
+/// Sends header and hello. No clock of the splice runs yet: an agent that takes no bytes would hold
+/// the visitor for ever.
+async fn begin(stream: &mut QuicStream, first: &mut [Bytes], visit: &Visit, state: &State) -> bool {
+    let sending = timeout(state.timeouts.stream_open, stream.send_all(first));
+    tokio::select! {
+        sent = sending => matches!(sent, Ok(Ok(()))),
+        _ = visit.ended() => false,
+    }
 }
 
 async fn run(mut splice: Splice<TcpEnd, QuicStream>, visit: &Visit) -> Ended {

@@ -1,15 +1,15 @@
 //! The registry's rules, without locks, clocks or sockets.
 //!
-//! * An agent is present exactly while one of its tunnels is.
-//! * Within one instance (process) a higher epoch takes the place of all lower ones; a lower one
-//!   comes too late.
+//! * An agent's name is served exactly while one of its tunnels serves.
+//! * Within one instance (process) a tunnel of a higher epoch that begins to serve takes the place
+//!   of all lower ones; a lower one comes too late.
 //! * Different instances of one key are equal replicas.
 //! * Two keys with one label can not both be reached by it: the later is refused.
 
 use std::collections::HashMap;
 
 use tunnel_common::identity::{ClientId, Label};
-use tunnel_common::wire::frame::{Hello, Instance};
+use tunnel_common::wire::frame::{EndpointRef, Hello, Instance};
 
 /// Tunnels of one agent at one time: a pool of four, twice during a restart, and another process.
 /// One more displaces the oldest.
@@ -39,25 +39,25 @@ impl From<&Hello> for Place {
     }
 }
 
-/// Why a tunnel may not join.
+/// Why a tunnel may not join, or not serve.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub(crate) enum JoinError {
     /// Another key has the same label. That is no accident: labels have 128 bits.
     #[error("another key holds this id")]
     LabelTaken,
-    /// A newer tunnel of the same process is here already.
+    /// A newer tunnel of the same process serves already, or this one has lost its place.
     #[error("a newer tunnel of the same agent is connected")]
     Outdated,
 }
 
-/// A tunnel that has joined.
+/// A tunnel that has entered.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Joined<T> {
-    /// To leave by.
+pub(crate) struct Entered<T> {
+    /// To serve and to leave by.
     pub(crate) serial: Serial,
-    /// The tunnels whose place it took, which are no longer members.
-    pub(crate) displaced: Vec<T>,
+    /// The tunnel that had to go for it, which is no longer a member.
+    pub(crate) displaced: Option<T>,
 }
 
 /// Who is connected. `T` is a tunnel.
@@ -70,7 +70,7 @@ pub(crate) struct Core<T> {
 #[derive(Debug)]
 struct Agent<T> {
     id: ClientId,
-    /// In the order in which they joined.
+    /// In the order in which they entered.
     members: Vec<Member<T>>,
 }
 
@@ -79,6 +79,8 @@ struct Member<T> {
     serial: Serial,
     place: Place,
     tunnel: T,
+    /// What it serves, if it does.
+    endpoint: Option<EndpointRef>,
 }
 
 impl<T> Default for Core<T> {
@@ -91,13 +93,13 @@ impl<T> Default for Core<T> {
 }
 
 impl<T> Core<T> {
-    /// Enters a tunnel of the agent `id`.
-    pub(crate) fn join(
+    /// Enters a tunnel of the agent `id`, which does not serve yet.
+    pub(crate) fn enter(
         &mut self,
         id: ClientId,
         place: Place,
         tunnel: T,
-    ) -> Result<Joined<T>, JoinError> {
+    ) -> Result<Entered<T>, JoinError> {
         let agent = self.agents.entry(id.label()).or_insert_with(|| Agent {
             id,
             members: vec![],
@@ -105,29 +107,56 @@ impl<T> Core<T> {
         if agent.id != id {
             return Err(JoinError::LabelTaken);
         }
-        if agent
-            .members
-            .iter()
-            .any(|member| supersedes(member.place, place))
-        {
-            return Err(JoinError::Outdated);
-        }
-        let mut displaced: Vec<T> = agent
-            .members
-            .extract_if(.., |member| supersedes(place, member.place))
-            .map(|member| member.tunnel)
-            .collect();
-        if agent.members.len() >= MAX_TUNNELS_PER_AGENT {
-            displaced.push(agent.members.remove(0).tunnel);
-        }
+        let full = agent.members.len() >= MAX_TUNNELS_PER_AGENT;
+        let displaced = full.then(|| agent.members.remove(0).tunnel);
         self.next += 1;
         let serial = self.next;
         agent.members.push(Member {
             serial,
             place,
             tunnel,
+            endpoint: None,
         });
-        Ok(Joined { serial, displaced })
+        Ok(Entered { serial, displaced })
+    }
+
+    /// Lets a tunnel serve `endpoint`, or nothing. Gives the tunnels whose place it took, which are
+    /// no longer members.
+    pub(crate) fn serve(
+        &mut self,
+        label: Label,
+        serial: Serial,
+        endpoint: Option<EndpointRef>,
+    ) -> Result<Vec<T>, JoinError> {
+        let agent = self.agents.get_mut(&label).ok_or(JoinError::Outdated)?;
+        let this = agent
+            .members
+            .iter_mut()
+            .find(|member| member.serial == serial);
+        let this = this.ok_or(JoinError::Outdated)?;
+        let place = this.place;
+        let Some(endpoint) = endpoint else {
+            this.endpoint = None;
+            return Ok(vec![]);
+        };
+        let others = |member: &Member<T>| member.serial != serial && member.endpoint.is_some();
+        if agent
+            .members
+            .iter()
+            .any(|m| others(m) && is_newer(m.place, place))
+        {
+            return Err(JoinError::Outdated);
+        }
+        let displaced = agent.members.extract_if(.., |member| {
+            others(member) && (is_newer(place, member.place) || place == member.place)
+        });
+        let displaced = displaced.map(|member| member.tunnel).collect();
+        for member in &mut agent.members {
+            if member.serial == serial {
+                member.endpoint = Some(endpoint.clone());
+            }
+        }
+        Ok(displaced)
     }
 
     /// Removes one tunnel. One that was displaced is gone already.
@@ -140,128 +169,27 @@ impl<T> Core<T> {
         }
     }
 
-    /// The tunnels of the agent with this label.
-    pub(crate) fn serving(&self, label: Label) -> impl Iterator<Item = &T> {
+    /// The tunnels that serve the agent with this label, and what each calls the endpoint.
+    pub(crate) fn serving(&self, label: Label) -> impl Iterator<Item = (&T, &EndpointRef)> {
         let members = self
             .agents
             .get(&label)
             .map_or(&[][..], |agent| &agent.members);
-        members.iter().map(|member| &member.tunnel)
+        members
+            .iter()
+            .filter_map(|member| Some((&member.tunnel, member.endpoint.as_ref()?)))
     }
 
-    /// How many agents are present.
+    /// How many agents are connected.
     pub(crate) fn agents(&self) -> usize {
         self.agents.len()
     }
 }
 
-/// Whether a tunnel at `newer` takes the place of one at `older`.
-fn supersedes(newer: Place, older: Place) -> bool {
-    let same_slot = newer.epoch == older.epoch && newer.slot == older.slot;
-    newer.instance == older.instance && (newer.epoch > older.epoch || same_slot)
+/// Whether `one` is of the same process as `other`, and of a later reconnect.
+fn is_newer(one: Place, other: Place) -> bool {
+    one.instance == other.instance && one.epoch > other.epoch
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(seed: u8) -> ClientId {
-        ClientId::of_spki(&[seed])
-    }
-
-    fn place(instance: u8, epoch: u64) -> Place {
-        Place {
-            instance: Instance::new([instance; 16]),
-            epoch,
-            slot: 0,
-        }
-    }
-
-    fn serving(core: &Core<&'static str>, id: ClientId) -> Vec<&'static str> {
-        core.serving(id.label()).copied().collect()
-    }
-
-    #[test]
-    fn an_agent_is_present_while_one_of_its_tunnels_is() {
-        let mut core = Core::default();
-        let first = core.join(id(1), place(1, 0), "first").expect("joins");
-        let second = core.join(id(1), place(2, 0), "second").expect("joins");
-        assert_eq!(serving(&core, id(1)), ["first", "second"]);
-        core.leave(id(1).label(), first.serial);
-        assert_eq!(serving(&core, id(1)), ["second"]);
-        core.leave(id(1).label(), second.serial);
-        assert_eq!((serving(&core, id(1)).len(), core.agents()), (0, 0));
-    }
-
-    #[test]
-    fn a_reconnect_displaces_and_the_death_of_the_old_tunnel_removes_nothing_else() {
-        let mut core = Core::default();
-        let old = core.join(id(1), place(1, 0), "old").expect("joins");
-        let new = core.join(id(1), place(1, 1), "new").expect("joins");
-        assert_eq!(new.displaced, ["old"]);
-        core.leave(id(1).label(), old.serial);
-        assert_eq!(serving(&core, id(1)), ["new"]);
-    }
-
-    #[test]
-    fn a_tunnel_of_an_earlier_epoch_comes_too_late() {
-        let mut core = Core::default();
-        core.join(id(1), place(1, 5), "new").expect("joins");
-        assert_eq!(
-            core.join(id(1), place(1, 4), "old"),
-            Err(JoinError::Outdated)
-        );
-        assert_eq!(
-            core.join(id(1), place(1, 5), "twin"),
-            Err(JoinError::Outdated)
-        );
-        assert_eq!(serving(&core, id(1)), ["new"]);
-    }
-
-    #[test]
-    fn parallel_connections_of_one_epoch_stand_side_by_side() {
-        let mut core = Core::default();
-        for slot in 0..4 {
-            let joined = core
-                .join(
-                    id(1),
-                    Place {
-                        slot,
-                        ..place(1, 0)
-                    },
-                    "slot",
-                )
-                .expect("joins");
-            assert!(joined.displaced.is_empty());
-        }
-        assert_eq!(serving(&core, id(1)).len(), 4);
-        let next = core.join(id(1), place(1, 1), "next").expect("joins");
-        assert_eq!(next.displaced.len(), 4);
-    }
-
-    #[test]
-    fn agents_do_not_touch_each_other() {
-        let mut core = Core::default();
-        core.join(id(1), place(1, 0), "one").expect("joins");
-        let two = core.join(id(2), place(1, 9), "two").expect("joins");
-        assert!(two.displaced.is_empty());
-        core.leave(id(1).label(), two.serial);
-        assert_eq!(
-            (serving(&core, id(1)), serving(&core, id(2))),
-            (vec!["one"], vec!["two"])
-        );
-    }
-
-    #[test]
-    fn one_tunnel_too_many_displaces_the_oldest() {
-        let mut core = Core::default();
-        for instance in 0..MAX_TUNNELS_PER_AGENT {
-            let name = if instance == 0 { "oldest" } else { "older" };
-            core.join(id(1), place(instance as u8, 0), name)
-                .expect("joins");
-        }
-        let joined = core.join(id(1), place(200, 0), "newest").expect("joins");
-        assert_eq!(joined.displaced, ["oldest"]);
-        assert_eq!(serving(&core, id(1)).len(), MAX_TUNNELS_PER_AGENT);
-    }
-}
+mod tests;

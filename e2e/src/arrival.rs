@@ -1,0 +1,91 @@
+//! A visit as it arrives at an agent that was made by hand.
+
+use std::io;
+use std::net::SocketAddr;
+
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tunnel_common::stream::header::StreamHeader;
+
+use crate::peer::{Peer, PeerControl};
+use crate::poll::soon;
+use tunnel_common::wire::frame::Frame;
+
+/// One visit's stream, its header read and not a byte more.
+#[derive(Debug)]
+pub struct Arrival {
+    /// What the relay says about the visit.
+    pub header: StreamHeader,
+    /// To the visitor.
+    pub send: SendStream,
+    /// From the visitor.
+    pub recv: RecvStream,
+}
+
+impl Arrival {
+    /// The visitor's next bytes, exactly so many.
+    pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        soon("the visitor's bytes", self.recv.read_exact(&mut bytes))
+            .await
+            .expect("the stream goes on");
+        bytes
+    }
+
+    /// Passes `ping` from the visitor to the agent and `pong` back: the visit is alive.
+    pub async fn exchanges(&mut self, visitor: &mut TcpStream) {
+        visitor.write_all(b"ping").await.expect("the visit goes on");
+        assert_eq!(self.bytes(4).await, b"ping");
+        self.send.write_all(b"pong").await.expect("goes on");
+        let mut answer = [0; 4];
+        let reading = tokio::io::AsyncReadExt::read_exact(visitor, &mut answer);
+        soon("the answer", reading).await.expect("goes on");
+        assert_eq!(&answer, b"pong");
+    }
+}
+
+/// Waits for the next visit on this connection.
+pub async fn arrival(connection: &Connection) -> Arrival {
+    let (send, mut recv) = soon("a visit", connection.accept_bi())
+        .await
+        .expect("the tunnel lives");
+    let header = soon("the stream's header", StreamHeader::read(&mut recv)).await;
+    Arrival {
+        header: header.expect("a header"),
+        send,
+        recv,
+    }
+}
+
+/// Connects to the public port and sends `bytes`; waits for nothing.
+pub async fn knock(relay: SocketAddr, bytes: &[u8]) -> io::Result<TcpStream> {
+    let mut tcp = TcpStream::connect(relay).await?;
+    tcp.set_nodelay(true)?;
+    tcp.write_all(bytes).await?;
+    Ok(tcp)
+}
+
+/// Pings the relay `rounds` times and waits for each answer: what the relay does on its own accord
+/// had time to happen. Gives back every other frame that came.
+pub async fn rounds(control: &mut PeerControl, rounds: u64) -> Vec<Frame> {
+    let mut others = vec![];
+    for nonce in 0..rounds {
+        let ping = Frame::Ping { nonce };
+        control.writer.send(&ping).await.expect("sends");
+        loop {
+            match control.next().await.expect("the relay answers") {
+                Frame::Pong { nonce: answered } if answered == nonce => break,
+                other => others.push(other),
+            }
+        }
+    }
+    others
+}
+
+impl Peer {
+    /// Where its visitors go in development mode.
+    pub fn host(&self) -> String {
+        format!("{}.localhost", self.id)
+    }
+}

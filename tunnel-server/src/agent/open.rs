@@ -1,0 +1,45 @@
+//! A stream for a visit, on whichever tunnel of the agent has room.
+
+use futures_util::future::select_ok;
+use tunnel_common::identity::Label;
+
+use super::registry::{Candidate, Registry};
+use super::tunnel::VisitStream;
+
+/// A visit's way to its agent.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    /// The tunnel and the endpoint.
+    pub(crate) to: Candidate,
+    /// The stream, on which nothing has been sent.
+    pub(crate) opened: VisitStream,
+}
+
+/// No tunnel of the agent is here.
+#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
+#[error("the agent is not connected")]
+pub(crate) struct Offline;
+
+/// Opens a stream on the best tunnel for `label` that has room now; if none has, on the first that
+/// will.
+///
+/// Waits while all are full, so the caller sets a deadline. Cancel safe.
+pub(crate) async fn open(registry: &Registry, label: Label) -> Result<Passage, Offline> {
+    let mut candidates = registry.candidates(label);
+    if candidates.is_empty() {
+        return Err(Offline);
+    }
+    let attempt = |at: usize| {
+        let tunnel = candidates[at].tunnel.clone();
+        Box::pin(async move { tunnel.open().await.map(|opened| (at, opened)) })
+    };
+    // Polled in order: the first that is ready at once is the best that has room.
+    match select_ok((0..candidates.len()).map(attempt)).await {
+        Ok(((at, opened), _)) => Ok(Passage {
+            to: candidates.swap_remove(at),
+            opened,
+        }),
+        // Tunnels that have just died are no tunnels.
+        Err(_) => Err(Offline),
+    }
+}

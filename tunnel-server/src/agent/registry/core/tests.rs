@@ -1,0 +1,159 @@
+//! The registry's rules, one by one.
+
+use super::*;
+
+fn id(seed: u8) -> ClientId {
+    ClientId::of_spki(&[seed])
+}
+
+fn place(instance: u8, epoch: u64) -> Place {
+    Place {
+        instance: Instance::new([instance; 16]),
+        epoch,
+        slot: 0,
+    }
+}
+
+fn main_endpoint() -> Option<EndpointRef> {
+    Some(EndpointRef::default())
+}
+
+type Tunnels = Core<&'static str>;
+
+fn serving(core: &Tunnels, id: ClientId) -> Vec<&'static str> {
+    core.serving(id.label())
+        .map(|(tunnel, _)| *tunnel)
+        .collect()
+}
+
+/// Enters and serves at once; gives the serial and what was displaced.
+fn join(
+    core: &mut Tunnels,
+    id: ClientId,
+    place: Place,
+    name: &'static str,
+) -> Result<(Serial, Vec<&'static str>), JoinError> {
+    let entered = core.enter(id, place, name)?;
+    let mut displaced = core.serve(id.label(), entered.serial, main_endpoint())?;
+    displaced.extend(entered.displaced);
+    Ok((entered.serial, displaced))
+}
+
+#[test]
+fn an_agent_is_served_while_one_of_its_tunnels_serves() {
+    let mut core = Core::default();
+    let (first, _) = join(&mut core, id(1), place(1, 0), "first").expect("joins");
+    let (second, _) = join(&mut core, id(1), place(2, 0), "second").expect("joins");
+    assert_eq!(serving(&core, id(1)), ["first", "second"]);
+    core.leave(id(1).label(), first);
+    assert_eq!(serving(&core, id(1)), ["second"]);
+    core.leave(id(1).label(), second);
+    assert_eq!((serving(&core, id(1)).len(), core.agents()), (0, 0));
+}
+
+#[test]
+fn a_tunnel_that_serves_nothing_gets_no_visits_and_displaces_nobody() {
+    let mut core = Core::default();
+    join(&mut core, id(1), place(1, 0), "serving").expect("joins");
+    let waiting = core.enter(id(1), place(1, 1), "waiting").expect("enters");
+    assert_eq!(waiting.displaced, None);
+    assert_eq!(serving(&core, id(1)), ["serving"]);
+    let displaced = core.serve(id(1).label(), waiting.serial, main_endpoint());
+    assert_eq!(displaced, Ok(vec!["serving"]));
+    assert_eq!(serving(&core, id(1)), ["waiting"]);
+    assert_eq!(core.serve(id(1).label(), waiting.serial, None), Ok(vec![]));
+    assert!(serving(&core, id(1)).is_empty());
+}
+
+#[test]
+fn a_renamed_endpoint_is_never_out_of_service() {
+    let mut core = Core::default();
+    let (serial, _) = join(&mut core, id(1), place(1, 0), "tunnel").expect("joins");
+    let renamed = EndpointRef::try_from("web".to_owned()).expect("a ref");
+    assert_eq!(
+        core.serve(id(1).label(), serial, Some(renamed.clone())),
+        Ok(vec![])
+    );
+    let served: Vec<_> = core.serving(id(1).label()).collect();
+    assert_eq!(served, [(&"tunnel", &renamed)]);
+}
+
+#[test]
+fn a_reconnect_displaces_and_the_death_of_the_old_tunnel_removes_nothing_else() {
+    let mut core = Core::default();
+    let (old, _) = join(&mut core, id(1), place(1, 0), "old").expect("joins");
+    let (_, displaced) = join(&mut core, id(1), place(1, 1), "new").expect("joins");
+    assert_eq!(displaced, ["old"]);
+    core.leave(id(1).label(), old);
+    assert_eq!(serving(&core, id(1)), ["new"]);
+    let late_wish = core.serve(id(1).label(), old, main_endpoint());
+    assert_eq!(
+        late_wish,
+        Err(JoinError::Outdated),
+        "the old one can not come back"
+    );
+}
+
+#[test]
+fn a_tunnel_of_an_earlier_epoch_comes_too_late() {
+    let mut core = Core::default();
+    join(&mut core, id(1), place(1, 5), "new").expect("joins");
+    assert_eq!(
+        join(&mut core, id(1), place(1, 4), "old"),
+        Err(JoinError::Outdated)
+    );
+    assert_eq!(serving(&core, id(1)), ["new"]);
+}
+
+#[test]
+fn a_second_tunnel_in_the_same_place_takes_it_over() {
+    let mut core = Core::default();
+    join(&mut core, id(1), place(1, 5), "first").expect("joins");
+    let (_, displaced) = join(&mut core, id(1), place(1, 5), "second").expect("joins");
+    assert_eq!(
+        (displaced, serving(&core, id(1))),
+        (vec!["first"], vec!["second"])
+    );
+}
+
+#[test]
+fn parallel_connections_of_one_epoch_stand_side_by_side() {
+    let mut core = Core::default();
+    for slot in 0..4 {
+        let place = Place {
+            slot,
+            ..place(1, 0)
+        };
+        let (_, displaced) = join(&mut core, id(1), place, "slot").expect("joins");
+        assert!(displaced.is_empty());
+    }
+    assert_eq!(serving(&core, id(1)).len(), 4);
+    let (_, displaced) = join(&mut core, id(1), place(1, 1), "next").expect("joins");
+    assert_eq!(displaced.len(), 4);
+}
+
+#[test]
+fn agents_do_not_touch_each_other() {
+    let mut core = Core::default();
+    join(&mut core, id(1), place(1, 0), "one").expect("joins");
+    let (two, displaced) = join(&mut core, id(2), place(1, 9), "two").expect("joins");
+    assert!(displaced.is_empty());
+    core.leave(id(1).label(), two);
+    assert_eq!(
+        (serving(&core, id(1)), serving(&core, id(2))),
+        (vec!["one"], vec!["two"])
+    );
+}
+
+#[test]
+fn one_tunnel_too_many_displaces_the_oldest_whether_it_serves_or_not() {
+    let mut core = Core::default();
+    core.enter(id(1), place(0, 0), "oldest").expect("enters");
+    for instance in 1..MAX_TUNNELS_PER_AGENT {
+        join(&mut core, id(1), place(instance as u8, 0), "older").expect("joins");
+    }
+    let entered = core.enter(id(1), place(200, 0), "newest").expect("enters");
+    assert_eq!(entered.displaced, Some("oldest"));
+    let entered = core.enter(id(1), place(201, 0), "newest").expect("enters");
+    assert_eq!(entered.displaced, Some("older"));
+}
