@@ -1,16 +1,23 @@
 //! The two lines on standard output that scripts read.
 
+use std::convert::Infallible;
 use std::io::{self, Write};
 
 use tokio::sync::watch;
+use tracing::warn;
 use tunnel_client::status::{Published, Status};
 
 /// Writes `ID:` and `URL:` as soon as a tunnel serves, and again when they change. An outage after
-/// which all is as before writes nothing. Ends when the agent does.
-pub(crate) async fn announce(
-    mut status: watch::Receiver<Status>,
-    mut out: impl Write,
-) -> io::Result<()> {
+/// which all is as before writes nothing. Never ends; when nobody reads any more, the agent goes on
+/// without a word.
+pub(crate) async fn announce(status: watch::Receiver<Status>, out: impl Write) -> Infallible {
+    if let Err(error) = tell(status, out).await {
+        warn!("standard output is closed ({error}): nobody is told the URL");
+    }
+    std::future::pending().await
+}
+
+async fn tell(mut status: watch::Receiver<Status>, mut out: impl Write) -> io::Result<()> {
     let mut told = vec![];
     loop {
         let now = lines(&status.borrow_and_update());
@@ -22,7 +29,7 @@ pub(crate) async fn announce(
             told = now;
         }
         if status.changed().await.is_err() {
-            return std::future::pending().await;
+            return Ok(());
         }
     }
 }

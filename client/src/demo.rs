@@ -20,6 +20,7 @@ use tunnel_client::client::Client;
 use tunnel_client::config::Config;
 use tunnel_client::link::relay_trust::RelayTrust;
 use tunnel_client::status::Status;
+use tunnel_common::process::EndSignals;
 use tunnel_common::{process, tls};
 use tunnel_server::server::{BindError, Server};
 use tunnel_server::{cert, config};
@@ -29,6 +30,7 @@ const PUBLIC_PORT: u16 = 8443;
 
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run() -> anyhow::Result<()> {
+    let mut signals = EndSignals::listen()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let local = listener.local_addr()?;
     let server = relay()?;
@@ -64,7 +66,8 @@ pub(crate) async fn run() -> anyhow::Result<()> {
             writeln!(io::stdout(), "{}", introduction(url, public, local))?;
         }
         drop(serving);
-        Ok(process::asked_to_end().await?)
+        signals.asked().await;
+        Ok(())
     };
     let outcome = tokio::select! {
         told = told => told,

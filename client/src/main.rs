@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 use tunnel_client::client::{Client, RefusedByRelay};
 use tunnel_client::config::Config;
-use tunnel_common::process::{self, exit};
+use tunnel_common::process::{self, EndSignals, exit};
 
 use crate::args::{Args, Command};
 
@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => exit::ASKED.into(),
         Err(error) => {
-            error!("{error:#}");
+            error!("{}", process::in_full(error.as_ref()));
             if error.is::<RefusedByRelay>() {
                 exit::REFUSED
             } else {
@@ -48,6 +48,7 @@ async fn main() -> ExitCode {
 }
 
 async fn publish(config: Config) -> anyhow::Result<()> {
+    let mut signals = EndSignals::listen().context("signals can not be received")?;
     let local = config.endpoint.local.to_string();
     let client = Client::new(config)?;
     info!(id = %client.id(), %local, "publishing");
@@ -58,10 +59,12 @@ async fn publish(config: Config) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             ended = &mut running => return Ok(ended?),
-            told = &mut announcing => told.context("standard output")?,
-            asked = process::asked_to_end(), if !shutdown.is_cancelled() => {
-                asked.context("signals can not be received")?;
-                info!("ending, as asked");
+            never = &mut announcing => match never {},
+            () = signals.asked() => {
+                if shutdown.is_cancelled() {
+                    return Ok(());
+                }
+                info!("ending, as asked; a second signal ends at once");
                 shutdown.cancel();
             }
         }

@@ -3,24 +3,25 @@
 use std::env;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Output, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::poll::{eventually, soon};
+use crate::tools;
 
-/// A process of ours. Dropping it kills it.
+/// A process of ours. Dropping it kills it; that its log has a panic fails the story.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    stdout: Lines<BufReader<ChildStdout>>,
+    stdout: Option<Lines<BufReader<ChildStdout>>>,
     stderr: Arc<Mutex<String>>,
-    reading: AbortHandle,
+    reading: JoinHandle<()>,
     folder: Arc<TempDir>,
 }
 
@@ -79,27 +80,39 @@ pub fn client(flags: &[&str], folder: Arc<TempDir>) -> Process {
 }
 
 fn start(name: &str, flags: &[&str], folder: Arc<TempDir>, filter: &str) -> Process {
+    let mut command = command(name, flags, &folder);
+    command.env("RUST_LOG", filter);
+    spawn(command, folder)
+}
+
+/// The command that runs the binary `name` with its keys in `folder`: a story may wrap or change it
+/// before [`spawn`].
+pub fn command(name: &str, flags: &[&str], folder: &TempDir) -> Command {
     let mut command = Command::new(binary(name));
-    command.args(flags);
+    command.args(flags).env("RUST_LOG", "info");
     if flags.first() != Some(&"demo") {
         command.arg("--data-dir").arg(folder.path());
     }
+    command
+}
+
+/// Starts any command in `folder`, its output kept for the story.
+pub fn spawn(mut command: Command, folder: Arc<TempDir>) -> Process {
     let mut child = command
-        .env("RUST_LOG", filter)
         .current_dir(folder.path())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .expect("starts");
+        .unwrap_or_else(|error| panic!("{:?} does not start: {error}", command.as_std()));
     let stdout = BufReader::new(child.stdout.take().expect("piped")).lines();
     let stderr = Arc::new(Mutex::new(String::new()));
     let errors = child.stderr.take().expect("piped");
-    let reading = tokio::spawn(collect(errors, stderr.clone())).abort_handle();
+    let reading = tokio::spawn(collect(errors, stderr.clone()));
     Process {
         child,
-        stdout,
+        stdout: Some(stdout),
         stderr,
         reading,
         folder,
@@ -118,9 +131,24 @@ async fn collect(stream: impl AsyncRead + Unpin, into: Arc<Mutex<String>>) {
 impl Process {
     /// The next line of standard output; `None` at its end.
     pub async fn line(&mut self) -> Option<String> {
-        soon("a line of output", self.stdout.next_line())
+        let stdout = self.stdout.as_mut().expect("standard output is open");
+        soon("a line of output", stdout.next_line())
             .await
             .expect("UTF-8")
+    }
+
+    /// What is left of standard output, up to its end.
+    pub async fn rest(&mut self) -> Vec<String> {
+        let mut lines = vec![];
+        while let Some(line) = self.line().await {
+            lines.push(line);
+        }
+        lines
+    }
+
+    /// Nobody reads its standard output any more: the next write to it fails.
+    pub fn close_output(&mut self) {
+        self.stdout = None;
     }
 
     /// The rest of the next line that begins with `prefix`.
@@ -178,6 +206,25 @@ impl Process {
             .expect("is a child")
     }
 
+    /// Nobody reads its standard error any more: the next write to it fails.
+    pub async fn close_log(&mut self) {
+        self.reading.abort();
+        // Ended or aborted, the pipe is closed.
+        let _ = (&mut self.reading).await;
+    }
+
+    /// Whether it has not ended yet.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().expect("is a child").is_none()
+    }
+
+    /// Waits for its end and gives the exit code; panics if a signal ended it.
+    pub async fn exit_code(&mut self) -> i32 {
+        let status = self.ends().await;
+        let code = status.code();
+        code.unwrap_or_else(|| panic!("ended by {status}; it said: {}", self.log()))
+    }
+
     /// Open descriptors, as the system counts them.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.id()))
@@ -204,29 +251,25 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.reading.abort();
+        let log = self
+            .stderr
+            .lock()
+            .map(|log| log.clone())
+            .unwrap_or_default();
+        // Never in any story, whatever a peer does. A second panic would hide the first.
+        let panicked = log.contains("panicked at") && !std::thread::panicking();
+        assert!(!panicked, "a process panicked: {log}");
     }
-}
-
-/// Runs a tool to its end, whatever it is.
-pub async fn attempt(name: &str, arguments: &[&str]) -> Output {
-    let output = Command::new(name)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    soon(name, output)
-        .await
-        .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// Runs a tool to its end and gives what it wrote to standard output; panics if it failed.
 pub async fn tool(name: &str, arguments: &[&str]) -> String {
-    let output = attempt(name, arguments).await;
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let output = tools::run(name, arguments).await;
     assert!(
         output.status.success(),
-        "{name} {arguments:?}: {}: {errors}",
-        output.status
+        "{name} {arguments:?}: {}: {}",
+        output.status,
+        tools::errors(&output)
     );
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    tools::text(&output)
 }

@@ -92,9 +92,16 @@ impl Args {
         if self.advertise_port == Some(0) {
             mistakes.push("--advertise-port: 0 is no port that a visitor could use".to_owned());
         }
+        if self
+            .advertise_host
+            .as_deref()
+            .is_some_and(|host| dialled(host).is_none())
+        {
+            mistakes.push("--advertise-host: this is no host name and no address".to_owned());
+        }
         let identity = self
             .identity()
-            .map_err(|error| mistakes.push(format!("{error:#}")))
+            .map_err(|error| mistakes.push(process::in_full(error.as_ref())))
             .ok();
         let (Some(identity), true) = (identity, mistakes.is_empty()) else {
             return Err(Mistakes(mistakes));
@@ -140,12 +147,28 @@ impl Args {
     /// Where an agent would dial: what the operator says, a domain of the relay, or this machine.
     fn reached_at(&self) -> String {
         let domain = self.domain_suffix.first().map(ToString::to_string);
-        let address = (!self.bind_addr.is_unspecified()).then(|| match self.bind_addr {
-            IpAddr::V4(address) => address.to_string(),
-            IpAddr::V6(address) => format!("[{address}]"),
-        });
-        let known = self.advertise_host.clone().or(domain).or(address);
+        let address = (!self.bind_addr.is_unspecified()).then(|| in_brackets(self.bind_addr));
+        let advertised = self.advertise_host.as_deref().and_then(dialled);
+        let known = advertised.or(domain).or(address);
         known.unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string())
+    }
+}
+
+/// A host as it is written before a port; `None` if nobody could dial it.
+fn dialled(host: &str) -> Option<String> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    match bare.unwrap_or(host).parse() {
+        Ok(address) => Some(in_brackets(address)),
+        Err(_) => host.parse::<Hostname>().ok().map(|name| name.to_string()),
+    }
+}
+
+fn in_brackets(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
-use tunnel_common::process::{self, exit};
+use tunnel_common::process::{self, EndSignals, exit};
 use tunnel_server::server::Server;
 
 use crate::args::{Args, Setup};
@@ -27,13 +27,15 @@ async fn main() -> ExitCode {
     match serve(setup).await {
         Ok(()) => exit::ASKED.into(),
         Err(error) => {
-            error!("{error:#}");
+            error!("{}", process::in_full(error.as_ref()));
             exit::FAILED.into()
         }
     }
 }
 
 async fn serve(setup: Setup) -> anyhow::Result<()> {
+    // Before anything is said: who has read that it listens may end it.
+    let mut signals = EndSignals::listen().context("signals can not be received")?;
     let server = Server::bind(&setup.config)?;
     let addresses = server.addresses();
     let mut lines = vec![format!("API: udp {}", addresses.api)];
@@ -56,12 +58,13 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     tokio::pin!(running);
     tokio::select! {
         () = &mut running => return Ok(()),
-        asked = process::asked_to_end() => asked.context("signals can not be received")?,
+        () = signals.asked() => {}
     }
     info!("ending, as asked; a second signal ends at once");
     shutdown.cancel();
     tokio::select! {
-        () = running => Ok(()),
-        asked = process::asked_to_end() => asked.context("signals can not be received"),
+        () = running => {}
+        () = signals.asked() => {}
     }
+    Ok(())
 }

@@ -58,7 +58,7 @@ impl Client {
             trust: config.trust,
             clock: config.clock,
         };
-        let window = *budget.connection_window().borrow();
+        let window = budget.first_window();
         let (timeouts, resolver) = (config.timeouts, config.resolver);
         let dialler = Dialler::new(
             config.relay,

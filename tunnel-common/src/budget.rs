@@ -24,7 +24,6 @@ pub struct MemoryBudget(Arc<Shared>);
 struct Shared {
     total: u64,
     ledger: Mutex<Ledger>,
-    window: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -43,10 +42,11 @@ struct Entry {
     notice: Arc<Notice>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Account {
     booked: u64,
     bookings: BTreeSet<u64>,
+    window: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -58,27 +58,33 @@ struct Notice {
 impl MemoryBudget {
     /// A budget of `total` bytes.
     pub fn new(total: u64) -> Self {
-        let window = watch::Sender::new(connection_window(total, 0));
         Self(Arc::new(Shared {
             total,
             ledger: Mutex::default(),
-            window,
         }))
     }
 
     /// Opens the account of one tunnel.
     pub fn tunnel(&self) -> TunnelBudget {
         let mut ledger = self.0.lock();
+        let window = watch::Sender::new(connection_window(self.0.total, ledger.booked));
         let tunnel = ledger.draw_number();
-        TunnelBudget {
+        let account = Account {
+            booked: 0,
+            bookings: BTreeSet::new(),
+            window: window.clone(),
+        };
+        ledger.tunnels.insert(tunnel, account);
+        TunnelBudget(Arc::new(Opened {
             tunnel,
+            window,
             shared: self.0.clone(),
-        }
+        }))
     }
 
-    /// The window in bytes that each tunnel should grant its peer now, and as it changes.
-    pub fn connection_window(&self) -> watch::Receiver<u64> {
-        self.0.window.subscribe()
+    /// The window in bytes that a connection begins with.
+    pub fn first_window(&self) -> u64 {
+        connection_window(self.0.total, 0)
     }
 }
 
@@ -94,12 +100,6 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn publish_window(&self, booked: u64) {
-        let window = connection_window(self.total, booked);
-        self.window
-            .send_if_modified(|now| std::mem::replace(now, window) != window);
-    }
 }
 
 impl Ledger {
@@ -108,23 +108,39 @@ impl Ledger {
         self.next
     }
 
-    fn remove(&mut self, number: u64) -> Option<Arc<Notice>> {
+    fn enter(&mut self, tunnel: u64, bytes: u64, notice: Arc<Notice>) -> u64 {
+        let number = self.draw_number();
+        self.booked += bytes;
+        if let Some(account) = self.tunnels.get_mut(&tunnel) {
+            account.booked += bytes;
+            account.bookings.insert(number);
+        }
+        self.bookings.insert(
+            number,
+            Entry {
+                tunnel,
+                bytes,
+                notice,
+            },
+        );
+        number
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
         let entry = self.bookings.remove(&number)?;
         self.booked -= entry.bytes;
         if let Some(account) = self.tunnels.get_mut(&entry.tunnel) {
             account.booked -= entry.bytes;
             account.bookings.remove(&number);
-            if account.bookings.is_empty() {
-                self.tunnels.remove(&entry.tunnel);
-            }
         }
-        Some(entry.notice)
+        Some(entry)
     }
 
     /// The stream to be told next, of those that stand in the way of either limit.
     fn over_limit(&self, tunnel: u64, total: u64) -> Option<u64> {
         let account = self.tunnels.get(&tunnel)?;
-        if account.booked > CONNECTION_WINDOW / 2 {
+        let tunnel_limit = (connection_window(total, 0) / 2).max(STREAM_WINDOW);
+        if account.booked > tunnel_limit {
             return account.bookings.first().copied();
         }
         if self.booked > total / 2 {
@@ -132,42 +148,77 @@ impl Ledger {
         }
         None
     }
+
+    /// Tells tunnels their windows after the bookings of `tunnel` changed from `before` in all: its
+    /// own bookings come on top, or its stalled streams would use up what the others move in.
+    fn tell_windows(&self, total: u64, tunnel: u64, before: u64) {
+        let window = connection_window(total, self.booked);
+        if window == connection_window(total, before) {
+            self.tunnels
+                .get(&tunnel)
+                .into_iter()
+                .for_each(|account| account.tell(window));
+        } else {
+            self.tunnels
+                .values()
+                .for_each(|account| account.tell(window));
+        }
+    }
 }
 
-/// One tunnel's account.
+impl Account {
+    fn tell(&self, window: u64) {
+        let window = window + self.booked;
+        self.window
+            .send_if_modified(|now| std::mem::replace(now, window) != window);
+    }
+}
+
+/// One tunnel's account. Cheap to clone; it is closed with the last clone.
 #[derive(Clone, Debug)]
-pub struct TunnelBudget {
+pub struct TunnelBudget(Arc<Opened>);
+
+#[derive(Debug)]
+struct Opened {
     tunnel: u64,
+    window: watch::Sender<u64>,
     shared: Arc<Shared>,
 }
 
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.shared.lock().tunnels.remove(&self.tunnel);
+    }
+}
+
 impl TunnelBudget {
+    /// The window in bytes that the tunnel should grant its peer now, and as it changes. The first
+    /// value counts as a change.
+    pub fn window(&self) -> watch::Receiver<u64> {
+        let mut window = self.0.window.subscribe();
+        window.mark_changed();
+        window
+    }
+
     /// Books a stream that has stalled, at `bytes`, until the booking is dropped. Streams that
     /// stalled earlier may be told to go for it, or this one itself.
     pub fn book(&self, bytes: u64) -> Booking {
         let notice = Arc::new(Notice::default());
-        let mut ledger = self.shared.lock();
-        let number = ledger.draw_number();
-        ledger.booked += bytes;
-        let account = ledger.tunnels.entry(self.tunnel).or_default();
-        account.booked += bytes;
-        account.bookings.insert(number);
-        let entry = Entry {
-            tunnel: self.tunnel,
-            bytes,
-            notice: notice.clone(),
-        };
-        ledger.bookings.insert(number, entry);
-        while let Some(number) = ledger.over_limit(self.tunnel, self.shared.total) {
-            if let Some(notice) = ledger.remove(number) {
-                notice.give();
+        let (shared, tunnel) = (&self.0.shared, self.0.tunnel);
+        let mut ledger = shared.lock();
+        let before = ledger.booked;
+        let number = ledger.enter(tunnel, bytes, notice.clone());
+        while let Some(number) = ledger.over_limit(tunnel, shared.total) {
+            if let Some(entry) = ledger.remove(number) {
+                entry.notice.give();
+                ledger.tell_windows(shared.total, entry.tunnel, ledger.booked);
             }
         }
-        self.shared.publish_window(ledger.booked);
+        ledger.tell_windows(shared.total, tunnel, before);
         Booking {
             number,
             notice,
-            shared: self.shared.clone(),
+            tunnel: self.clone(),
         }
     }
 }
@@ -184,7 +235,7 @@ impl Notice {
 pub struct Booking {
     number: u64,
     notice: Arc<Notice>,
-    shared: Arc<Shared>,
+    tunnel: TunnelBudget,
 }
 
 impl Booking {
@@ -201,9 +252,12 @@ impl Booking {
 
 impl Drop for Booking {
     fn drop(&mut self) {
-        let mut ledger = self.shared.lock();
-        ledger.remove(self.number);
-        self.shared.publish_window(ledger.booked);
+        let Opened { tunnel, shared, .. } = &*self.tunnel.0;
+        let mut ledger = shared.lock();
+        let before = ledger.booked;
+        if ledger.remove(self.number).is_some() {
+            ledger.tell_windows(shared.total, *tunnel, before);
+        }
     }
 }
 
@@ -255,6 +309,7 @@ mod tests {
         for _ in 0..100 {
             assert!(!evicted(&tunnel.book(STREAM_WINDOW)));
         }
+        drop(tunnel);
         let ledger = budget.0.lock();
         assert_eq!(
             (ledger.booked, ledger.bookings.len(), ledger.tunnels.len()),
@@ -267,21 +322,38 @@ mod tests {
         let budget = MemoryBudget::new(4 * STREAM_WINDOW);
         let tunnel = budget.tunnel();
         let bookings: Vec<_> = (0..10).map(|_| tunnel.book(STREAM_WINDOW)).collect();
-        assert_eq!(bookings.iter().filter(|b| evicted(b)).count(), 8);
-        assert_eq!(budget.0.lock().booked, 2 * STREAM_WINDOW);
+        assert_eq!(bookings.iter().filter(|b| evicted(b)).count(), 9);
+        assert_eq!(budget.0.lock().booked, STREAM_WINDOW);
         drop(bookings);
         assert_eq!(budget.0.lock().booked, 0);
     }
 
     #[test]
-    fn the_window_shrinks_as_the_budget_fills_and_comes_back() {
+    fn windows_shrink_as_the_budget_fills_and_come_back() {
         let budget = MemoryBudget::new(2 * CONNECTION_WINDOW);
-        let window = budget.connection_window();
-        assert_eq!(*window.borrow(), CONNECTION_WINDOW);
-        let booking = budget.tunnel().book(STREAM_WINDOW);
-        assert_eq!(*window.borrow(), CONNECTION_WINDOW / 2);
+        let (tunnel, other) = (budget.tunnel(), budget.tunnel());
+        let (own, others) = (tunnel.window(), other.window());
+        let windows = || (*own.borrow(), *others.borrow());
+        assert_eq!(windows(), (CONNECTION_WINDOW, CONNECTION_WINDOW));
+        let booking = tunnel.book(STREAM_WINDOW);
+        let half = CONNECTION_WINDOW / 2;
+        assert_eq!(
+            windows(),
+            (half + STREAM_WINDOW, half),
+            "its own bookings come on top"
+        );
         drop(booking);
-        assert_eq!(*window.borrow(), CONNECTION_WINDOW);
+        assert_eq!(windows(), (CONNECTION_WINDOW, CONNECTION_WINDOW));
+    }
+
+    #[test]
+    fn a_tunnel_that_comes_late_is_told_the_window_at_once() {
+        let budget = MemoryBudget::new(2 * CONNECTION_WINDOW);
+        let _booking = budget.tunnel().book(STREAM_WINDOW);
+        let tunnel = budget.tunnel();
+        let late = tunnel.window();
+        assert_eq!(late.has_changed().ok(), Some(true));
+        assert_eq!(*late.borrow(), CONNECTION_WINDOW / 2);
     }
 
     #[test]

@@ -102,22 +102,28 @@ pub enum Origin {
 
 /// Reads the key in `path`, or makes one there if there is no such file.
 pub fn load_or_make(path: &Path) -> Result<(KeyPair, Origin), KeyError> {
+    let read = |source| KeyError::Read {
+        path: path.to_owned(),
+        source,
+    };
     match read_bounded(path) {
         Ok(pem) => Ok((parse(path, &pem)?, Origin::Found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = tls::generate_key()?;
-            write_secret(path, key.serialize_pem().as_bytes()).map_err(|source| {
-                KeyError::Write {
+            match write_secret(path, key.serialize_pem().as_bytes()) {
+                Ok(()) => Ok((key, Origin::Made)),
+                // Another process was faster: its key is the identity.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let pem = read_bounded(path).map_err(read)?;
+                    Ok((parse(path, &pem)?, Origin::Found))
+                }
+                Err(source) => Err(KeyError::Write {
                     path: path.to_owned(),
                     source,
-                }
-            })?;
-            Ok((key, Origin::Made))
+                }),
+            }
         }
-        Err(source) => Err(KeyError::Read {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(read(source)),
     }
 }
 
@@ -154,7 +160,8 @@ fn parse(path: &Path, pem: &str) -> Result<KeyPair, KeyError> {
 }
 
 /// Writes a file that only its owner may read, whole or not at all: a temporary file beside it is
-/// filled, synced and renamed, then the folder is synced. The folder is made if it is missing.
+/// filled, synced and linked to its name, then the folder is synced. The folder is made if it is
+/// missing. A file that is there already is an error, never overwritten.
 fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path
         .parent()
@@ -167,11 +174,11 @@ fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = PathBuf::from(temporary);
-    let written = fill(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The first error is the one to tell; what is left behind has no name that is ever read.
-        let _ = fs::remove_file(&temporary);
-    }
+    // Left behind by a process of the same number that was killed here, as in a container.
+    let _ = fs::remove_file(&temporary);
+    let written = fill(&temporary, bytes).and_then(|()| fs::hard_link(&temporary, path));
+    // An error of the above is the one to tell; what is left behind has no name that is ever read.
+    let _ = fs::remove_file(&temporary);
     written?;
     File::open(folder)?.sync_all()
 }

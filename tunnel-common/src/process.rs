@@ -1,9 +1,11 @@
 //! The rim of both binaries: descriptors, memory, signals, log.
 
+use std::error::Error;
 use std::io::{self, IsTerminal as _};
+use std::iter;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Descriptors to count on where the system names no limit.
@@ -55,15 +57,44 @@ fn total_memory(meminfo: &str) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Waits for SIGINT or SIGTERM.
-pub async fn asked_to_end() -> io::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// An error with its causes, as a user reads it. Many errors here name their cause themselves: what
+/// has been said is not said twice.
+pub fn in_full(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let causes = iter::successors(error.source(), |cause| (*cause).source());
+    for cause in causes.map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
     }
-    Ok(())
+    text
+}
+
+/// SIGINT and SIGTERM. From when this is made they do not kill the process any more, and none that
+/// comes while nobody waits is lost.
+#[derive(Debug)]
+pub struct EndSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl EndSignals {
+    /// Begins to listen. Must be called inside a tokio runtime.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// Sends the log to standard error: INFO and above, or what `RUST_LOG` asks for.
@@ -77,6 +108,8 @@ pub fn init_log() {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
+        // It would be told on standard error, which panics when that is what failed.
+        .log_internal_errors(false)
         .init();
 }
 

@@ -91,7 +91,7 @@ impl Server {
     pub fn bind(config: &Config) -> Result<Self, BindError> {
         let fingerprint = certificate_fingerprint(config)?;
         let budget = MemoryBudget::new(config.memory_budget);
-        let window = *budget.connection_window().borrow();
+        let window = budget.first_window();
         let public = PublicPorts::bind(config)?;
         let (endpoint, api) = bind_api(config, window)?;
         let port = config.advertise_port.unwrap_or(public.addresses[0].port());

@@ -8,8 +8,9 @@ use e2e::arrival::knock;
 use e2e::hello::{hello, hello_naming};
 use e2e::origin::http;
 use e2e::poll::{eventually, soon};
-use e2e::process::{Process, attempt, server_logging};
+use e2e::process::{Process, server_logging};
 use e2e::relay::{Relay, relay, relay_for, relay_with};
+use e2e::tools::run;
 use e2e::visitor::say;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -54,14 +55,14 @@ async fn openssl_understands_why_it_is_refused() {
     let relay = relay().await;
     let address = relay.public.to_string();
     let nameless = ["s_client", "-connect", &address, "-noservername"];
-    let output = attempt("openssl", &nameless).await;
+    let output = run("openssl", &nameless).await;
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
     assert!(text.contains("SSL alert number 109"), "{text}");
 
     let unknown = unknown_host();
     let named = ["s_client", "-connect", &address, "-servername", &unknown];
-    let output = attempt("openssl", &named).await;
+    let output = run("openssl", &named).await;
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("SSL alert number 112"), "{text}");
 }

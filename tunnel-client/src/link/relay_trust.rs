@@ -113,7 +113,8 @@ impl ServerCertVerifier for OneKey {
                     shown,
                     expected: *expected,
                 };
-                Err(CertificateError::Other(OtherError(Arc::new(why))).into())
+                // Not CertificateError::Other, whose Display hides the text.
+                Err(Error::Other(OtherError(Arc::new(why))))
             }
             _ => Ok(ServerCertVerified::assertion()),
         }

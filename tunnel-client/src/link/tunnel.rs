@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use tunnel_common::budget::MemoryBudget;
+use tunnel_common::budget::{MemoryBudget, TunnelBudget};
 use tunnel_common::escape::Escaped;
 use tunnel_common::quic::var_int;
 use tunnel_common::stream::quic::QuicStream;
@@ -55,8 +55,9 @@ pub(crate) async fn serve(
     publish(&serving, welcome.granted)?;
     info!(relay = %connection.remote_address(), relay_id = %Escaped(&welcome.relay_id), "tunnel serves");
 
-    let visits = accept_visits(&connection, serving.venue, serving.budget);
-    let mut window = serving.budget.connection_window();
+    let account = serving.budget.tunnel();
+    let visits = accept_visits(&connection, serving.venue, &account);
+    let mut window = account.window();
     let rewindow = async {
         while window.changed().await.is_ok() {
             connection.set_receive_window(var_int(*window.borrow_and_update()));
@@ -118,9 +119,8 @@ fn publish(serving: &Serving<'_>, granted: Vec<Granted>) -> Result<(), TunnelErr
 async fn accept_visits(
     connection: &Connection,
     venue: &Arc<Venue>,
-    budget: &MemoryBudget,
+    account: &TunnelBudget,
 ) -> ConnectionError {
-    let account = budget.tunnel();
     let mut visits = JoinSet::new();
     loop {
         tokio::select! {

@@ -30,6 +30,8 @@ pub(super) struct Direction {
     moved: u64,
     blocked: Option<Blocked>,
     discarding_since: Option<Instant>,
+    /// Whether the source's end, when it comes, is no clean one.
+    cut: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,6 +97,7 @@ impl Direction {
         pool: &BufferPool,
     ) -> Poll<Result<(), Fault>> {
         match source.poll_take(cx, &mut self.held, pool) {
+            Poll::Ready(Ok(0)) if self.cut => self.lose(),
             Poll::Ready(Ok(0)) => self.state = State::Finishing,
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Source(error))),
@@ -156,6 +159,12 @@ impl Direction {
         self.held = Held::Nothing;
         self.unflushed = false;
         self.blocked = None;
+    }
+
+    /// The source has broken: what it had sent is still moved, but its end is not passed on. A
+    /// socket whose error was told to a write reads as if it had ended cleanly.
+    pub(super) fn cut(&mut self) {
+        self.cut = true;
     }
 
     /// Whether the source's next byte would be taken, so that its breaking would be seen.

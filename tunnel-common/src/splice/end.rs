@@ -35,6 +35,12 @@ pub trait End {
     /// say it, `code`.
     fn abort(&mut self, code: Code);
 
+    /// Ends both directions because the other side of the splice broke. What was put before still
+    /// arrives where the transport can do that; then the peer sees a reset all the same.
+    fn cut(&mut self, code: Code) {
+        self.abort(code);
+    }
+
     /// Bytes of our memory that the peer can fill while what comes out of this end is not read
     /// on: a tunnel's stream window, 0 where the kernel bounds it.
     fn pinned_bytes(&self) -> u64 {

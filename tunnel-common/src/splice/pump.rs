@@ -77,7 +77,10 @@ impl<A: End, B: End> Splice<A, B> {
             Cause::Aborted(code) => Some(*code),
         };
         if let Some(code) = code {
-            self.a.abort(code);
+            match cause {
+                Cause::Broke { side: Side::B, .. } => self.a.cut(code),
+                _ => self.a.abort(code),
+            }
             self.b.abort(code);
         }
         Ended {
@@ -137,13 +140,14 @@ impl<A: End, B: End> Splice<A, B> {
             }),
             Poll::Ready(Err(Fault::Sink(error))) => {
                 let (this, other) = match source {
-                    Side::A => (&mut self.a_to_b, &self.b_to_a),
-                    Side::B => (&mut self.b_to_a, &self.a_to_b),
+                    Side::A => (&mut self.a_to_b, &mut self.b_to_a),
+                    Side::B => (&mut self.b_to_a, &mut self.a_to_b),
                 };
                 if other.is_finished() {
                     return Some(Cause::Broke { side: sink, error });
                 }
                 this.lose();
+                other.cut();
                 self.lost = Some(Lost {
                     side: sink,
                     error,

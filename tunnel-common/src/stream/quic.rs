@@ -4,7 +4,7 @@
 //! byte stream, for TLS on top. quinn ends a dropped stream cleanly, so that a transfer which was
 //! cut short looks whole; this one resets unless it was finished.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
@@ -84,6 +84,18 @@ impl QuicStream {
         Poll::Ready(Ok(sent))
     }
 
+    /// The code with which the peer has stopped what we send; `None` also where that can not be
+    /// known, because we have ended it ourselves.
+    ///
+    /// A write of nothing tells. `SendStream::stopped` and `RecvStream::received_reset` would too,
+    /// but each leaves an entry in the connection that outlives a stream which ends otherwise.
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Option<Code> {
+        match Pin::new(&mut self.send).poll_write(cx, &[]) {
+            Poll::Ready(Err(WriteError::Stopped(code))) => Some(code.into()),
+            _ => None,
+        }
+    }
+
     fn finish(&mut self) {
         // Fails only on a stream that is closed already: then the peer wants no more, or knows.
         let _ = self.send.finish();
@@ -116,6 +128,10 @@ impl End for QuicStream {
         // The future holds nothing between polls: a new one each time is as good as one kept.
         let count = ready!(pin!(self.recv.read_chunks(&mut chunks)).poll(cx))?;
         let Some(count) = count else {
+            // A peer that was cut off ends what it has sent, and stops us with the reason.
+            if let Some(code) = self.poll_stopped(cx).filter(|code| *code != Code::None) {
+                return Poll::Ready(Err(ReadError::Reset(code.into()).into()));
+            }
             self.halves.out_ended();
             return Poll::Ready(Ok(0));
         };
@@ -147,16 +163,28 @@ impl End for QuicStream {
     }
 
     fn probe(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match pin!(self.recv.received_reset()).poll(cx) {
-            Poll::Ready(Ok(Some(code))) => Err(ReadError::Reset(code).into()),
+        match Pin::new(&mut self.send).poll_write(cx, &[]) {
+            // It has all it needs, or we have ended it ourselves: then the clocks must do.
+            Poll::Ready(Err(WriteError::Stopped(code))) if Code::from(code) == Code::None => Ok(()),
+            Poll::Ready(Err(WriteError::ClosedStream)) => Ok(()),
             Poll::Ready(Err(error)) => Err(error.into()),
-            Poll::Ready(Ok(None)) | Poll::Pending => Ok(()),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
         }
     }
 
     fn abort(&mut self, code: Code) {
         self.reset(code);
         self.halves = Halves::Neither;
+    }
+
+    fn cut(&mut self, code: Code) {
+        if self.halves != Halves::Both {
+            return self.abort(code);
+        }
+        // The stop goes out ahead of the end, and tells what that end means. A stop fails only on
+        // a stream that is closed already.
+        let _ = self.recv.stop(code.into());
+        self.conclude();
     }
 
     fn pinned_bytes(&self) -> u64 {
@@ -190,6 +218,35 @@ impl AsyncWrite for QuicStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.poll_send(cx, bytes).map_err(Into::into)
+    }
+
+    /// TLS gives its last alert one write, together with the records before it: one that took the
+    /// first record only would lose it.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut sent = 0;
+        for slice in slices.iter().filter(|slice| !slice.is_empty()) {
+            match self.poll_send(cx, slice) {
+                Poll::Ready(Ok(part)) => {
+                    sent += part;
+                    if part < slice.len() {
+                        break;
+                    }
+                }
+                // What was sent counts; the rest is told by the next call.
+                _ if sent > 0 => break,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(sent))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -79,7 +79,7 @@ pub(super) async fn run(
     let every = state.timeouts.quic.keep_alive;
     let mut keep_alive = interval_at(Instant::now() + every, every);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut window = state.budget.connection_window();
+    let mut window = tunnel.budget().window();
     let mut nonce = 0;
     loop {
         tokio::select! {
@@ -95,6 +95,11 @@ pub(super) async fn run(
                 nonce += 1;
                 say(&mut writer, &Frame::Ping { nonce }, state).await?;
             },
+            () = tunnel.doubted() => {
+                nonce += 1;
+                tunnel.asked(nonce);
+                say(&mut writer, &Frame::Ping { nonce }, state).await?;
+            }
             Ok(()) = window.changed() => {
                 let window = *window.borrow_and_update();
                 tunnel.connection().set_receive_window(var_int(window));
@@ -126,7 +131,8 @@ async fn answer(
             info!("the agent leaves");
         }
         Frame::Hello(_) => return Err(SessionError::Protocol("a second Hello")),
-        // An answer to our ping, or nothing that a relay acts on.
+        Frame::Pong { nonce } => presence.tunnel.answered(nonce),
+        // Nothing that a relay acts on.
         _ => {}
     }
     Ok(())

@@ -42,20 +42,21 @@ impl Registry {
         })
     }
 
-    /// The tunnels that may take a visit for `label` now, best first: those that answer, then those
-    /// with the fewest visits in flight.
+    /// The tunnels that may take a visit for `label` now, best first: fewest visits in flight. Those
+    /// in doubt are among them only if there are no others.
     pub(crate) fn candidates(&self, label: Label) -> Vec<Candidate> {
         let candidate = |(tunnel, endpoint): (&Arc<Tunnel>, &EndpointRef)| Candidate {
             tunnel: tunnel.clone(),
             endpoint: endpoint.clone(),
         };
         let mut candidates: Vec<_> = self.lock().serving(label).map(candidate).collect();
-        candidates.sort_by_cached_key(|candidate| {
-            (
-                candidate.tunnel.is_doubted(),
-                candidate.tunnel.visits_in_flight(),
-            )
-        });
+        if candidates
+            .iter()
+            .any(|candidate| !candidate.tunnel.is_doubted())
+        {
+            candidates.retain(|candidate| !candidate.tunnel.is_doubted());
+        }
+        candidates.sort_by_cached_key(|candidate| candidate.tunnel.visits_in_flight());
         candidates
     }
 
@@ -79,10 +80,18 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// From now on visits come for this endpoint, or for none. Tunnels that this one takes the
-    /// place of get no new visit, and are retired.
+    /// place of get no new visit, and are retired. Those of other processes are asked whether they
+    /// are still there: this may be what came after one that was killed.
     pub(crate) fn serve(&self, endpoint: Option<EndpointRef>) -> Result<(), JoinError> {
         let label = self.id.label();
-        let displaced = self.registry.lock().serve(label, self.serial, endpoint)?;
+        let mut core = self.registry.lock();
+        let begins = endpoint.is_some() && !core.serves(label, self.serial);
+        let displaced = core.serve(label, self.serial, endpoint)?;
+        if begins {
+            core.replicas(label, self.serial)
+                .for_each(|tunnel| tunnel.doubt());
+        }
+        drop(core);
         for tunnel in displaced {
             tunnel.retire();
         }

@@ -1,19 +1,15 @@
 //! One tunnel to an agent, as the visitors' side sees it: something to open streams on.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use quinn::Connection;
-use tokio::time::Instant;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tunnel_common::budget::TunnelBudget;
 use tunnel_common::identity::ClientId;
 use tunnel_common::stream::quic::QuicStream;
-
-/// How long a tunnel that left a visit unanswered comes after its agent's others.
-const DOUBT: Duration = Duration::from_secs(30);
 
 /// The connection of an agent, whatever it serves.
 #[derive(Debug)]
@@ -23,7 +19,23 @@ pub(crate) struct Tunnel {
     budget: TunnelBudget,
     visits: TaskTracker,
     retired: CancellationToken,
-    doubted_until: Mutex<Option<Instant>>,
+    trust: Mutex<Trust>,
+    doubt: Notify,
+}
+
+/// Whether anybody is at the other end.
+///
+/// ```text
+///             doubt              ask               pong to that ping
+///   Trusted ─────────▶ Doubted ───────▶ Asked(n) ────────────────────▶ Trusted
+///                         ▲               │ doubt
+///                         └───────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trust {
+    Trusted,
+    Doubted,
+    Asked(u64),
 }
 
 /// A stream for one visit.
@@ -44,7 +56,8 @@ impl Tunnel {
             budget,
             visits: TaskTracker::new(),
             retired: CancellationToken::new(),
-            doubted_until: Mutex::default(),
+            trust: Mutex::new(Trust::Trusted),
+            doubt: Notify::new(),
         }
     }
 
@@ -68,21 +81,38 @@ impl Tunnel {
         self.visits.len()
     }
 
-    /// Says that it left a visit without an answer: for half a minute others are tried first.
+    /// Says that the agent may be gone: it left a visit unanswered, or a new process of it is here.
+    /// It gets no visits until it has answered a ping, unless nobody else serves its agent.
     pub(crate) fn doubt(&self) {
-        *self.doubted_until() = Some(Instant::now() + DOUBT);
+        *self.trust() = Trust::Doubted;
+        self.doubt.notify_one();
     }
 
     /// Whether a visit that came now might be left without an answer.
     pub(crate) fn is_doubted(&self) -> bool {
-        self.doubted_until()
-            .is_some_and(|until| Instant::now() < until)
+        *self.trust() != Trust::Trusted
     }
 
-    fn doubted_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.doubted_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Ready when the agent should be asked whether it is there. Cancel safe.
+    pub(crate) async fn doubted(&self) {
+        self.doubt.notified().await;
+    }
+
+    /// A ping with this number goes out because of a doubt.
+    pub(crate) fn asked(&self, nonce: u64) {
+        *self.trust() = Trust::Asked(nonce);
+    }
+
+    /// The agent has answered the ping with this number.
+    pub(crate) fn answered(&self, nonce: u64) {
+        let mut trust = self.trust();
+        if matches!(*trust, Trust::Asked(asked) if asked <= nonce) {
+            *trust = Trust::Trusted;
+        }
+    }
+
+    fn trust(&self) -> MutexGuard<'_, Trust> {
+        self.trust.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says that no more visits come: when the last is over, the tunnel closes.

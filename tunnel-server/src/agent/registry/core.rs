@@ -171,13 +171,29 @@ impl<T> Core<T> {
 
     /// The tunnels that serve the agent with this label, and what each calls the endpoint.
     pub(crate) fn serving(&self, label: Label) -> impl Iterator<Item = (&T, &EndpointRef)> {
-        let members = self
-            .agents
-            .get(&label)
-            .map_or(&[][..], |agent| &agent.members);
-        members
+        let members = self.members(label).iter();
+        members.filter_map(|member| Some((&member.tunnel, member.endpoint.as_ref()?)))
+    }
+
+    fn members(&self, label: Label) -> &[Member<T>] {
+        self.agents.get(&label).map_or(&[], |agent| &agent.members)
+    }
+
+    /// Whether this tunnel serves.
+    pub(crate) fn serves(&self, label: Label, serial: Serial) -> bool {
+        let mut members = self.members(label).iter();
+        members.any(|member| member.serial == serial && member.endpoint.is_some())
+    }
+
+    /// The tunnels of other processes than that of this one.
+    pub(crate) fn replicas(&self, label: Label, serial: Serial) -> impl Iterator<Item = &T> {
+        let members = self.members(label);
+        let this = members.iter().find(|member| member.serial == serial);
+        let instance = this.map(|member| member.place.instance);
+        let others = members
             .iter()
-            .filter_map(|member| Some((&member.tunnel, member.endpoint.as_ref()?)))
+            .filter(move |m| Some(m.place.instance) != instance);
+        others.map(|member| &member.tunnel)
     }
 
     /// How many agents are connected.

@@ -1,0 +1,244 @@
+//! Real tools as visitors, and a real web server as the local service.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+
+use e2e::nginx::{Nginx, nginx};
+use e2e::origin::{Origin, http, origin};
+use e2e::pair::{Client, Server, publish, server};
+use e2e::poll::{soon, until_ok};
+use e2e::process::{self, folder, tool};
+use e2e::tools;
+use rustix::process::Signal;
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+
+/// A server and a client that publishes something, as curl sees them.
+struct Published {
+    server: Server,
+    client: Client,
+    resolve: String,
+}
+
+async fn published(origin: SocketAddr) -> Published {
+    published_with(origin, &[]).await
+}
+
+/// The same with these flags for both binaries.
+async fn published_with(origin: SocketAddr, flags: &[&str]) -> Published {
+    let server = server(flags).await;
+    let client = publish(&server, origin, flags, folder()).await;
+    let visitors = server.visitors();
+    let resolve = format!("{}:{}:{}", client.host(), visitors.port(), visitors.ip());
+    Published {
+        server,
+        client,
+        resolve,
+    }
+}
+
+impl Published {
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.client.url)
+    }
+
+    /// Runs curl, which must succeed, and gives what it printed.
+    async fn curl(&self, arguments: &[&str]) -> String {
+        let mut all = vec!["-k", "-sS", "--resolve", &self.resolve];
+        all.extend(arguments);
+        tool("curl", &all).await
+    }
+}
+
+/// A file of `mebibytes`, no two alike: each begins with its number.
+fn big_file(path: &Path, mebibytes: u32) {
+    let mut file = File::create(path).expect("creates");
+    for number in 0..mebibytes {
+        let mut mebibyte = vec![0x5a; 1 << 20];
+        mebibyte[..4].copy_from_slice(&number.to_be_bytes());
+        file.write_all(&mebibyte).expect("writes");
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+#[tokio::test]
+async fn curl_gets_the_page_and_sees_the_agents_key_and_no_other() {
+    let origin = http("hello, curl").await;
+    let published = published(origin.address).await;
+    let url = published.url("/");
+    assert_eq!(published.curl(&[&url]).await, "hello, curl");
+
+    let pin = published.client.visitor_key().to_string();
+    let body = published.curl(&["--pinnedpubkey", &pin, &url]).await;
+    assert_eq!(body, "hello, curl");
+
+    let relays = published.server.key.as_str();
+    let arguments = ["-k", "-sS", "--resolve", &published.resolve];
+    let arguments = [&arguments[..], &["--pinnedpubkey", relays, &url]].concat();
+    let output = tools::run("curl", &arguments).await;
+    // 90: "Failed to match the pinned key" (curl's manual page).
+    assert_eq!(output.status.code(), Some(90), "{}", tools::errors(&output));
+}
+
+#[tokio::test]
+async fn curl_that_speaks_plain_http_is_sent_to_https() {
+    let origin = http("over https").await;
+    let published = published(origin.address).await;
+    let https = published.url("/a/path?and=query");
+    let plain = https.replace("https://", "http://");
+    let shown = "%{http_code} %{redirect_url}";
+    let told = published
+        .curl(&["-o", "/dev/null", "-w", shown, &plain])
+        .await;
+    assert_eq!(told, format!("308 {https}"));
+    let shown = "\n%{http_code} %{num_redirects} %{url_effective}";
+    let followed = published.curl(&["-L", "-w", shown, &plain]).await;
+    assert_eq!(followed, format!("over https\n200 1 {https}"));
+}
+
+/// An origin that tells what each connection sent until it ended.
+async fn hears_out() -> (Origin, mpsc::UnboundedReceiver<std::io::Result<String>>) {
+    let (sender, heard) = mpsc::unbounded_channel();
+    let origin = origin(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            let mut text = String::new();
+            let read = stream.read_to_string(&mut text).await;
+            // A story that ended does not listen any more.
+            let _ = sender.send(read.map(|_| text));
+        }
+    });
+    (origin.await, heard)
+}
+
+#[tokio::test]
+async fn openssl_gets_tls_1_3_and_its_end_of_input_arrives_as_an_end() {
+    let (origin, mut heard) = hears_out().await;
+    let published = published(origin.address).await;
+    let (to, host) = (published.server.visitors(), published.client.host());
+    let line = format!(
+        "printf 'from openssl\\n' | openssl s_client -connect {to} -servername {host} -brief 2>&1"
+    );
+    let said = tool("sh", &["-c", &line]).await;
+    assert!(said.contains("Protocol version: TLSv1.3"), "{said}");
+    let sent = soon("the local service hears the end", heard.recv()).await;
+    let sent = sent.expect("the origin runs");
+    assert_eq!(sent.expect("a clean end"), "from openssl\n");
+}
+
+#[tokio::test]
+async fn openssl_without_a_server_name_gets_the_alert_that_says_so() {
+    let origin = http("x").await;
+    let published = published(origin.address).await;
+    let to = published.server.visitors().to_string();
+    let output = tools::run("openssl", &["s_client", "-connect", &to, "-noservername"]).await;
+    assert!(!output.status.success(), "no default agent");
+    let said = tools::errors(&output);
+    assert!(said.contains("SSL alert number 109"), "{said}");
+}
+
+async fn web_server() -> (Nginx, Published) {
+    let nginx = nginx().await;
+    std::fs::write(nginx.file("page"), "from nginx").expect("writes");
+    let published = published(nginx.address).await;
+    (nginx, published)
+}
+
+#[tokio::test]
+async fn curl_keeps_its_connection_to_nginx_for_a_second_request() {
+    let (nginx, published) = web_server().await;
+    let url = published.url("/page");
+    let shown = " %{num_connects}\n";
+    let said = published.curl(&["-w", shown, &url, &url]).await;
+    assert_eq!(said, "from nginx 1\nfrom nginx 0\n", "{}", nginx.log());
+}
+
+#[tokio::test]
+async fn curl_downloads_100_mib_from_nginx_and_every_byte_is_right() {
+    let (nginx, published) = web_server().await;
+    big_file(&nginx.file("big"), 100);
+    let got = text(&nginx.file("got"));
+    published.curl(&["-o", &got, &published.url("/big")]).await;
+    tool("cmp", &[&text(&nginx.file("big")), &got]).await;
+}
+
+#[tokio::test]
+async fn curl_uploads_50_mib_to_nginx_and_every_byte_is_right() {
+    let (nginx, published) = web_server().await;
+    let source = folder();
+    let big = source.path().join("big");
+    big_file(&big, 50);
+    let url = published.url("/uploaded");
+    let big = text(&big);
+    let shown = ["-w", "%{http_code}", "-T", &big, &url];
+    assert_eq!(published.curl(&shown).await, "201", "{}", nginx.log());
+    tool("cmp", &[&big, &text(&nginx.file("uploaded"))]).await;
+}
+
+#[tokio::test]
+async fn the_demo_prints_curl_lines_that_work_when_pasted() {
+    let mut demo = process::client(&["demo"], folder());
+    let url = demo.line_after("URL: https://").await;
+    let mut lines = vec![];
+    while lines.len() < 2 {
+        let line = demo.line().await.expect("two curl lines");
+        if line.starts_with("curl ") {
+            lines.push(line);
+        }
+    }
+    for line in &lines {
+        assert!(line.contains(&url), "{line}");
+        let page = tool("sh", &["-c", line]).await;
+        assert!(page.starts_with("It works."), "{line}: {page}");
+    }
+    demo.signal(Signal::INT);
+    assert_eq!(demo.exit_code().await, 0);
+
+    // Where somebody has its usual port it takes another.
+    let usual = async || TcpListener::bind((Ipv4Addr::LOCALHOST, 8443));
+    let _taken = until_ok("8443 can be taken", usual).await;
+    let mut demo = process::client(&["demo"], folder());
+    let line = demo.line_after("curl -k --resolve ").await;
+    assert!(!line.contains(":8443"), "{line}");
+    let page = tool("sh", &["-c", &format!("curl -k --resolve {line}")]).await;
+    assert!(page.starts_with("It works."), "{page}");
+    demo.signal(Signal::TERM);
+    assert_eq!(demo.exit_code().await, 0);
+}
+
+#[tokio::test]
+async fn openssl_is_offered_the_protocols_that_the_client_was_given() {
+    let (server, origin) = (server(&[]).await, http("x").await);
+    let alpn = ["--alpn", "h2,http/1.1"];
+    let default = publish(&server, origin.address, &[], folder()).await;
+    let both = publish(&server, origin.address, &alpn, folder()).await;
+    let to = server.visitors().to_string();
+    let offer = async |client: &Client, offered: &str| {
+        let host = client.host();
+        let flags = ["s_client", "-connect", &to, "-servername", host];
+        let flags = [&flags[..], &["-alpn", offered]].concat();
+        let output = tools::run("openssl", &flags).await;
+        tools::text(&output) + &tools::errors(&output)
+    };
+    let said = offer(&both, "http/1.1,h2").await;
+    assert!(said.contains("ALPN protocol: h2"), "{said}");
+    let said = offer(&default, "h2,http/1.1").await;
+    assert!(said.contains("ALPN protocol: http/1.1"), "{said}");
+    let said = offer(&default, "h2").await;
+    assert!(said.contains("SSL alert number 120"), "{said}");
+}
+
+#[tokio::test]
+async fn curl_downloads_through_a_tunnel_with_cubic_as_well() {
+    let nginx = nginx().await;
+    big_file(&nginx.file("big"), 20);
+    let published = published_with(nginx.address, &["--congestion", "cubic"]).await;
+    let got = text(&nginx.file("got"));
+    published.curl(&["-o", &got, &published.url("/big")]).await;
+    tool("cmp", &[&text(&nginx.file("big")), &got]).await;
+}
