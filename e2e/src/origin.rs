@@ -77,7 +77,8 @@ impl Drop for Origin {
     }
 }
 
-/// Sees to it that dropping the connection sends RST instead of FIN.
-pub fn reset(stream: &TcpStream) {
+/// Closes with RST instead of FIN.
+pub fn reset(stream: TcpStream) {
     stream.set_zero_linger().expect("is open");
+    drop(stream);
 }

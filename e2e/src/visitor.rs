@@ -123,7 +123,7 @@ pub fn certificate(stream: &Visitor) -> CertificateDer<'static> {
 
 /// Takes any certificate, as `curl -k` does; the handshake must still be signed with its key.
 #[derive(Debug)]
-pub(crate) struct AnyCertificate;
+pub struct AnyCertificate;
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(

@@ -1,10 +1,13 @@
 //! What users get, told over real sockets.
 
 mod admission;
+mod bytes;
 mod crowd;
+mod endings;
 mod exits;
 mod files;
 mod hello;
+mod limits;
 mod processes;
 mod refusals;
 mod replaced;

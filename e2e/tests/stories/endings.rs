@@ -1,0 +1,467 @@
+//! How visits end: a clean end is passed on as one, and nothing else ever looks like one.
+//!
+//! The clocks that end what is silent are an hour here, so that only a real sign of life or death
+//! ends a visit soon.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use e2e::agent::{config, new_key, start};
+use e2e::origin::{http, origin, reset};
+use e2e::panics;
+use e2e::poll::{eventually, soon};
+use e2e::process::{client, folder};
+use e2e::relay::{relay, relay_with};
+use e2e::stage::{
+    Stage, drain, drain_to_end, drain_to_reset, pour, pour_until_stuck, sip, stage, stage_with,
+};
+use e2e::visitor::{AnyCertificate, Visitor, alert, get, handshake, tls_config, visit, visit_with};
+use rustix::process::Signal;
+use rustls::version::TLS12;
+use rustls::{AlertDescription, ClientConfig, ProtocolVersion};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
+use tokio::net::{TcpSocket, TcpStream};
+use tunnel_client::resolve::{Resolve, Resolving};
+use tunnel_common::splice::options::Timeouts;
+use tunnel_common::tls;
+
+const MB: usize = 1_000_000;
+/// Longer than any story takes.
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// No clock ends a visit; only how often a side is probed stays as it is.
+fn patient() -> Timeouts {
+    Timeouts {
+        idle: NEVER,
+        half_closed: NEVER,
+        stalled: NEVER,
+        stalled_max: NEVER,
+        linger: NEVER,
+        first_answer: None,
+        ..Timeouts::default()
+    }
+}
+
+/// A stage on which no clock ends a visit.
+async fn patient_stage() -> Stage {
+    let relay = |config: &mut tunnel_server::config::Config| config.timeouts.splice = patient();
+    stage_with(relay, |config| config.timeouts.splice = patient()).await
+}
+
+/// Says how long it took for the other end to learn of it.
+fn report(what: &str, since: Instant) {
+    println!("{what}: {:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn a_visitor_who_has_sent_his_request_and_half_closes_gets_all_of_a_long_answer() {
+    let mut stage = patient_stage().await;
+    let (mut visitor, mut local) = stage.visit().await;
+    visitor.write_all(b"request").await.expect("sends");
+    visitor.shutdown().await.expect("half-closes");
+    assert_eq!(drain_to_end(&mut local).await, 7);
+    let answering = tokio::spawn(async move {
+        pour(&mut local, 100 * MB).await.expect("answers");
+        local.shutdown().await.expect("ends");
+    });
+    assert_eq!(drain_to_end(&mut visitor).await, 100 * MB);
+    answering.await.expect("answers");
+}
+
+#[tokio::test]
+async fn a_service_that_half_closes_first_still_gets_all_of_a_long_upload() {
+    let mut stage = patient_stage().await;
+    let (visitor, mut local) = stage.visit().await;
+    let (mut read, mut write) = split(visitor);
+    local.write_all(b"go on").await.expect("sends");
+    local.shutdown().await.expect("half-closes");
+    assert_eq!(drain_to_end(&mut read).await, 5);
+    let uploading = tokio::spawn(async move {
+        pour(&mut write, 20 * MB).await.expect("uploads");
+        write.shutdown().await.expect("ends");
+    });
+    assert_eq!(drain_to_end(&mut local).await, 20 * MB);
+    uploading.await.expect("uploads");
+}
+
+#[tokio::test]
+async fn an_end_without_close_notify_is_a_cut_for_the_service_and_no_end() {
+    let mut stage = patient_stage().await;
+    let (mut visitor, mut local) = stage.visit().await;
+    visitor.write_all(b"half a req").await.expect("sends");
+    visitor.flush().await.expect("sends");
+    sip(&mut local, 10).await;
+    // FIN on TCP, beneath a TLS that knows nothing of it.
+    let (tcp, _) = visitor.get_mut();
+    tcp.shutdown().await.expect("half-closes");
+    assert_eq!(drain_to_reset(&mut local).await, 0);
+    drain_to_reset(&mut visitor).await;
+}
+
+#[tokio::test]
+async fn a_visitor_who_breaks_off_an_upload_is_a_reset_for_the_service() {
+    let mut stage = patient_stage().await;
+    let (mut visitor, mut local) = stage.visit().await;
+    pour(&mut visitor, MB).await.expect("uploads");
+    sip(&mut local, MB).await;
+    reset(visitor.into_inner().0);
+    let since = Instant::now();
+    drain_to_reset(&mut local).await;
+    report("visitor's RST to the service", since);
+}
+
+#[tokio::test]
+async fn a_visitor_who_breaks_off_is_noticed_though_the_service_does_not_read() {
+    let mut stage = patient_stage().await;
+    let (mut visitor, mut local) = stage.visit().await;
+    pour_until_stuck(&mut visitor).await.expect("uploads");
+    reset(visitor.into_inner().0);
+    let since = Instant::now();
+    soon("the service's socket tells of it", local_error(&local)).await;
+    report("visitor's RST to a service that does not read", since);
+    drain_to_reset(&mut local).await;
+}
+
+/// Waits until the socket is broken, without reading what has arrived.
+async fn local_error(local: &TcpStream) {
+    local
+        .ready(tokio::io::Interest::ERROR)
+        .await
+        .expect("is registered");
+}
+
+#[tokio::test]
+async fn a_visitor_who_breaks_off_after_his_request_is_noticed_though_the_service_is_silent() {
+    let mut stage = patient_stage().await;
+    let (mut visitor, mut local) = stage.visit().await;
+    visitor.write_all(b"a long poll").await.expect("sends");
+    visitor.shutdown().await.expect("half-closes");
+    assert_eq!(drain_to_end(&mut local).await, 11);
+    reset(visitor.into_inner().0);
+    let since = Instant::now();
+    soon("the service's socket tells of it", local_error(&local)).await;
+    report("visitor's RST after half-close to the service", since);
+}
+
+#[tokio::test]
+async fn a_service_that_resets_in_the_middle_of_an_answer_is_a_reset_for_the_visitor() {
+    let mut stage = patient_stage().await;
+    let (mut visitor, mut local) = stage.visit().await;
+    pour(&mut local, 100_000).await.expect("answers");
+    sip(&mut visitor, 100_000).await;
+    reset(local);
+    let since = Instant::now();
+    assert_eq!(drain_to_reset(&mut visitor).await, 0);
+    report("service's RST to the visitor", since);
+}
+
+#[tokio::test]
+async fn a_service_that_dies_while_the_visitor_reads_slowly_is_a_reset_in_the_end() {
+    let mut stage = patient_stage().await;
+    let (mut visitor, mut local) = stage.visit().await;
+    let poured = pour_until_stuck(&mut local).await.expect("answers");
+    reset(local);
+    let got = drain_to_reset(&mut visitor).await;
+    assert!(got < poured, "{got} of {poured} came, and then a reset");
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_is_a_reset_for_its_visitors_after_the_idle_timeout() {
+    let relay = relay_with(|config| {
+        config.timeouts.splice = patient();
+        config.timeouts.quic.idle = Duration::from_secs(2);
+    });
+    let relay = relay.await;
+    let origin = origin(async |mut stream: TcpStream| {
+        pour(&mut stream, 10_000).await.expect("begins to answer");
+        // Waits, with the answer unfinished, until the agent is gone: the kernel closes for it.
+        let _ = drain(&mut stream).await;
+    });
+    let origin = origin.await;
+    let (server, local) = (relay.api.to_string(), origin.address.to_string());
+    let flags = ["--server", &server, "--local", &local];
+    let mut agent = client(&flags, folder());
+    let url = agent.line_after("URL: ").await;
+    let host = url.trim_start_matches("https://");
+    let host = host.split(':').next().expect("a host");
+    let mut visitor = visit(relay.public, host).await.expect("visits");
+    sip(&mut visitor, 10_000).await;
+    agent.signal(Signal::KILL);
+    agent.ends().await;
+    let since = Instant::now();
+    assert_eq!(drain_to_reset(&mut visitor).await, 0);
+    report("agent's death to the visitor, 2 s idle timeout", since);
+}
+
+#[tokio::test]
+async fn an_agent_that_vanishes_resets_both_ends_of_its_visits() {
+    let mut stage = patient_stage().await;
+    let (mut visitor, mut local) = stage.visit().await;
+    pour(&mut local, 10_000).await.expect("answers");
+    sip(&mut visitor, 10_000).await;
+    drop(stage.agent);
+    drain_to_reset(&mut visitor).await;
+    drain_to_reset(&mut local).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_stopped_resets_both_ends_of_its_visits_at_once() {
+    let mut stage = patient_stage().await;
+    let (mut visitor, mut local) = stage.visit().await;
+    pour(&mut local, 10_000).await.expect("answers");
+    sip(&mut visitor, 10_000).await;
+    let since = Instant::now();
+    stage.agent.stop().await;
+    assert_eq!(drain_to_reset(&mut visitor).await, 0);
+    assert_eq!(drain_to_reset(&mut local).await, 0);
+    report("stopped agent to both ends", since);
+}
+
+#[tokio::test]
+async fn a_relay_that_is_stopped_resets_both_ends_of_its_visits_at_once() {
+    let mut stage = patient_stage().await;
+    let (mut visitor, mut local) = stage.visit().await;
+    pour(&mut local, 10_000).await.expect("answers");
+    sip(&mut visitor, 10_000).await;
+    let since = Instant::now();
+    stage.relay.stop().await;
+    assert_eq!(drain_to_reset(&mut visitor).await, 0);
+    assert_eq!(drain_to_reset(&mut local).await, 0);
+    report("stopped relay to both ends", since);
+}
+
+#[tokio::test]
+async fn a_service_that_is_not_there_is_a_reset_for_visitors_and_one_line_in_the_log() {
+    let relay = relay().await;
+    // A port that was free a moment ago.
+    let gone = http("never").await.address;
+    let (server, local) = (relay.api.to_string(), gone.to_string());
+    let mut agent = client(&["--server", &server, "--local", &local], folder());
+    let url = agent.line_after("URL: ").await;
+    let host = url.trim_start_matches("https://");
+    let host = host.split(':').next().expect("a host");
+    for _ in 0..5 {
+        let since = Instant::now();
+        // TLS 1.3: the visitor's handshake may be over before he hears of it.
+        match visit(relay.public, host).await {
+            Ok(mut visitor) => assert_eq!(drain_to_reset(&mut visitor).await, 0),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+        }
+        report("refused by the service", since);
+    }
+    let line = format!("the local service {local} refused the connection");
+    agent.logs(&line).await;
+    assert_eq!(agent.log().matches(&line).count(), 1, "{}", agent.log());
+}
+
+/// Finds the relay, and never the local service.
+#[derive(Debug)]
+struct OnlyTheRelay(std::net::SocketAddr);
+
+impl Resolve for OnlyTheRelay {
+    fn resolve<'a>(&'a self, _: &'a str, port: u16) -> Resolving<'a> {
+        Box::pin(async move {
+            if port != self.0.port() {
+                std::future::pending::<()>().await;
+            }
+            Ok(vec![self.0])
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_answer_the_dial_is_a_reset_after_the_dial_timeout() {
+    let (relay, silent) = (relay().await, e2e::stage::local().await);
+    let mut config = config(&relay, new_key(), silent.address);
+    config.resolver = Arc::new(OnlyTheRelay(relay.api));
+    config.timeouts.local_dial = Duration::from_millis(300);
+    let agent = start(config);
+    let host = agent.host().await;
+    let since = Instant::now();
+    let mut visitor = visit(relay.public, &host).await.expect("visits");
+    assert_eq!(drain_to_reset(&mut visitor).await, 0);
+    assert!(since.elapsed() >= Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn the_answer_of_a_service_that_refuses_a_small_upload_unread_arrives_before_the_reset() {
+    let mut stage = patient_stage().await;
+    for turn in 0..50 {
+        let (mut visitor, local) = stage.visit().await;
+        visitor.write_all(&[b'x'; 5000]).await.expect("uploads");
+        visitor.flush().await.expect("uploads");
+        answer_and_close_unread(local).await;
+        let (mut got, mut answer) = (Ok(1), Vec::new());
+        while matches!(got, Ok(1..)) {
+            got = soon("the answer", visitor.read_buf(&mut answer)).await;
+        }
+        assert_eq!(answer, b"413", "turn {turn}, and then {got:?}");
+        got.expect_err("an answer that the service cut off is not complete");
+    }
+}
+
+#[tokio::test]
+async fn the_answer_of_a_service_that_refuses_a_large_upload_arrives_before_the_reset() {
+    let mut stage = patient_stage().await;
+    for turn in 0..10 {
+        let (visitor, local) = stage.visit().await;
+        let (mut read, mut write) = split(visitor);
+        let uploading = tokio::spawn(async move { pour(&mut write, 100 * MB).await });
+        answer_and_close_unread(local).await;
+        let (mut got, mut answer) = (Ok(1), Vec::new());
+        while matches!(got, Ok(1..)) {
+            got = soon("the answer", read.read_buf(&mut answer)).await;
+        }
+        assert_eq!(answer, b"413", "turn {turn}, and then {got:?}");
+        got.expect_err("an answer that the service cut off is not complete");
+        let upload = soon("the upload ends", uploading).await.expect("no panic");
+        upload.expect_err("nobody took it");
+    }
+}
+
+/// Answers at once and closes with bytes unread: the kernel then sends RST behind the answer.
+async fn answer_and_close_unread(mut local: TcpStream) {
+    let mut first = [0];
+    let begun = soon("the upload begins", local.peek(&mut first)).await;
+    assert_eq!(begun.ok(), Some(1));
+    local.write_all(b"413").await.expect("answers");
+}
+
+#[tokio::test]
+async fn a_service_that_answers_and_closes_first_and_a_visitor_who_follows_both_end_cleanly() {
+    let mut stage = patient_stage().await;
+    for turn in 0..200 {
+        let (mut visitor, mut local) = stage.visit().await;
+        visitor.write_all(b"GET /").await.expect("sends");
+        visitor.flush().await.expect("sends");
+        sip(&mut local, 5).await;
+        local.write_all(b"200 OK").await.expect("answers");
+        local.shutdown().await.expect("closes");
+        assert_eq!(drain_to_end(&mut visitor).await, 6, "turn {turn}");
+        visitor.shutdown().await.expect("closes");
+        assert_eq!(drain_to_end(&mut local).await, 0, "turn {turn}");
+        let (tcp, _) = visitor.get_ref();
+        assert!(tcp.take_error().expect("is open").is_none(), "turn {turn}");
+    }
+}
+
+#[tokio::test]
+async fn a_visitor_who_closes_first_and_a_service_that_follows_both_end_cleanly() {
+    let mut stage = patient_stage().await;
+    for turn in 0..200 {
+        let (mut visitor, mut local) = stage.visit().await;
+        visitor.write_all(b"GET /").await.expect("sends");
+        visitor.shutdown().await.expect("half-closes");
+        assert_eq!(drain_to_end(&mut local).await, 5, "turn {turn}");
+        local.write_all(b"200 OK").await.expect("answers");
+        drop(local);
+        assert_eq!(drain_to_end(&mut visitor).await, 6, "turn {turn}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_had_ended_before_a_pausing_visitor_read_it_ends_cleanly() {
+    // Probed every few milliseconds, so that the pause is one for all who watch.
+    let quick = || Timeouts {
+        probe: Duration::from_millis(5),
+        ..patient()
+    };
+    let panics = panics::watch();
+    let relay = |config: &mut tunnel_server::config::Config| config.timeouts.splice = quick();
+    let mut stage = stage_with(relay, |config| config.timeouts.splice = quick()).await;
+    // Less than the tunnel's window, and far more than the sockets to such a visitor hold.
+    const ANSWER: usize = 3 * MB;
+    for _ in 0..3 {
+        let visitor = narrow_visit(&stage).await;
+        let mut local = stage.local.accepts().await;
+        pour(&mut local, ANSWER).await.expect("answers");
+        local.shutdown().await.expect("ends");
+        let mut looks = 0;
+        eventually("the end of the answer waits at the relay", || {
+            looks += 1;
+            looks > 60
+        })
+        .await;
+        let (mut read, mut write) = split(visitor);
+        assert_eq!(drain_to_end(&mut read).await, ANSWER);
+        write.shutdown().await.expect("ends");
+        assert_eq!(drain_to_end(&mut local).await, 0);
+    }
+    stage.agent.stop().await;
+    stage.relay.stop().await;
+    assert_eq!(panics.count(), 0, "tasks that panicked");
+}
+
+/// A visit over a connection whose receiving end holds next to nothing.
+async fn narrow_visit(stage: &Stage) -> Visitor {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("is open");
+    let tcp = socket.connect(stage.relay.public).await.expect("connects");
+    handshake(tcp, &stage.host, tls_config(&[b"http/1.1"]))
+        .await
+        .expect("visits")
+}
+
+#[tokio::test]
+async fn a_visitor_with_no_protocol_in_common_gets_the_alert_that_says_so() {
+    let (relay, origin) = (relay().await, http("x").await);
+    let agent = e2e::agent::publish(&relay, origin.address).await;
+    let host = agent.host().await;
+    for turn in 0..50 {
+        let error = visit_with(relay.public, &host, tls_config(&[b"h2"])).await;
+        let error = error.expect_err("nothing in common");
+        assert_eq!(
+            alert(&error),
+            Some(AlertDescription::NoApplicationProtocol),
+            "turn {turn}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_visitor_who_knows_only_tls_1_2_is_served() {
+    let mut stage = stage().await;
+    let tls = ClientConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(&[&TLS12])
+        .expect("TLS 1.2")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    let (mut visitor, mut local) = stage.visit_with(Arc::new(tls)).await;
+    let version = visitor.get_ref().1.protocol_version();
+    assert_eq!(version, Some(ProtocolVersion::TLSv1_2));
+    visitor.write_all(b"old").await.expect("sends");
+    visitor.shutdown().await.expect("half-closes");
+    assert_eq!(drain_to_end(&mut local).await, 3);
+    local.write_all(b"and served").await.expect("answers");
+    local.shutdown().await.expect("ends");
+    assert_eq!(drain_to_end(&mut visitor).await, 10);
+}
+
+#[tokio::test]
+async fn a_visitor_who_leaves_in_the_handshake_takes_nobody_with_him() {
+    let (relay, origin) = (relay().await, http("still here").await);
+    let agent = e2e::agent::publish(&relay, origin.address).await;
+    let host = agent.host().await;
+    let mut kept = visit(relay.public, &host).await.expect("visits");
+    for _ in 0..20 {
+        let tcp = TcpStream::connect(relay.public).await.expect("connects");
+        let dropped = handshake(tcp, &host, tls_config(&[b"http/1.1"]));
+        // Dropped at its first pause: the hello is sent, and nobody waits for an answer.
+        let _ = futures_now(dropped).await;
+    }
+    let body = e2e::visitor::get_on(&mut kept, &host).await;
+    assert_eq!(body.expect("an answer"), "still here");
+    let other = get(relay.public, &host).await.expect("an answer");
+    assert_eq!(other, "still here");
+}
+
+/// Polls once and drops.
+async fn futures_now<T>(future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = future => Some(done),
+        () = std::future::ready(()) => None,
+    }
+}
