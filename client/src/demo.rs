@@ -47,10 +47,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     parts.spawn(serve_pages(listener));
     parts.spawn({
         let shutdown = shutdown.clone();
-        async move {
-            server.run(shutdown).await;
-            Ok(())
-        }
+        async move { Ok(server.run(shutdown).await?) }
     });
     parts.spawn({
         let shutdown = shutdown.clone();

@@ -10,7 +10,7 @@ use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::tls;
 use tunnel_server::cert;
 use tunnel_server::config::{Config, Suffixes};
-use tunnel_server::server::Server;
+use tunnel_server::server::{ApiSocketLost, Server};
 
 /// A relay that serves. Dropping it ends it without a goodbye.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Relay {
     /// By which agents know it.
     pub fingerprint: KeyFingerprint,
     shutdown: CancellationToken,
-    running: JoinHandle<()>,
+    running: JoinHandle<Result<(), ApiSocketLost>>,
 }
 
 /// A relay in development mode: any suffix.
@@ -75,7 +75,8 @@ impl Relay {
         self.shutdown.cancel();
         (&mut self.running)
             .await
-            .expect("the relay ends without a panic");
+            .expect("the relay ends without a panic")
+            .expect("its socket lives");
     }
 }
 

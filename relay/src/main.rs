@@ -57,14 +57,13 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     let running = server.run(shutdown.clone());
     tokio::pin!(running);
     tokio::select! {
-        () = &mut running => return Ok(()),
+        ended = &mut running => return Ok(ended?),
         () = signals.asked() => {}
     }
     info!("ending, as asked; a second signal ends at once");
     shutdown.cancel();
     tokio::select! {
-        () = running => {}
-        () = signals.asked() => {}
+        ended = running => Ok(ended?),
+        () = signals.asked() => Ok(()),
     }
-    Ok(())
 }

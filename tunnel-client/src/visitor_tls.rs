@@ -78,13 +78,6 @@ impl End for VisitorTls {
         self.stream().abort(code);
     }
 
-    fn cut(&mut self, code: Code) {
-        match self.halves {
-            Halves::Both => self.stream().cut(code),
-            _ => self.stream().abort(code),
-        }
-    }
-
     fn pinned_bytes(&self) -> u64 {
         self.tls.get_ref().0.pinned_bytes()
     }

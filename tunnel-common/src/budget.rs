@@ -24,6 +24,7 @@ pub struct MemoryBudget(Arc<Shared>);
 struct Shared {
     total: u64,
     ledger: Mutex<Ledger>,
+    window: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -42,11 +43,10 @@ struct Entry {
     notice: Arc<Notice>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Account {
     booked: u64,
     bookings: BTreeSet<u64>,
-    window: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -58,28 +58,21 @@ struct Notice {
 impl MemoryBudget {
     /// A budget of `total` bytes.
     pub fn new(total: u64) -> Self {
+        let window = watch::Sender::new(connection_window(total, 0));
         Self(Arc::new(Shared {
             total,
             ledger: Mutex::default(),
+            window,
         }))
     }
 
     /// Opens the account of one tunnel.
     pub fn tunnel(&self) -> TunnelBudget {
-        let mut ledger = self.0.lock();
-        let window = watch::Sender::new(connection_window(self.0.total, ledger.booked));
-        let tunnel = ledger.draw_number();
-        let account = Account {
-            booked: 0,
-            bookings: BTreeSet::new(),
-            window: window.clone(),
-        };
-        ledger.tunnels.insert(tunnel, account);
-        TunnelBudget(Arc::new(Opened {
+        let tunnel = self.0.lock().draw_number();
+        TunnelBudget {
             tunnel,
-            window,
             shared: self.0.clone(),
-        }))
+        }
     }
 
     /// The window in bytes that a connection begins with.
@@ -89,16 +82,28 @@ impl MemoryBudget {
 }
 
 /// What one connection may have in flight towards us: half of what is left of the budget, so that
-/// two can be filled at once, within the fixed bounds, and in powers of two, so that it does not
-/// change with every booking.
+/// two can be filled at once, in powers of two, so that it does not change with every booking. At
+/// least two streams' windows: one may be stalled and another still moves.
 fn connection_window(total: u64, booked: u64) -> u64 {
-    let half = (total.saturating_sub(booked) / 2).clamp(STREAM_WINDOW, CONNECTION_WINDOW);
+    let half = (total.saturating_sub(booked) / 2).clamp(2 * STREAM_WINDOW, CONNECTION_WINDOW);
     1 << half.ilog2()
+}
+
+/// What one tunnel may have booked: half of the smallest window that it can be lowered to, since
+/// no more than half of the budget is ever booked.
+fn tunnel_limit(total: u64) -> u64 {
+    connection_window(total, total / 2) / 2
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish_window(&self, booked: u64) {
+        let window = connection_window(self.total, booked);
+        self.window
+            .send_if_modified(|now| std::mem::replace(now, window) != window);
     }
 }
 
@@ -111,10 +116,9 @@ impl Ledger {
     fn enter(&mut self, tunnel: u64, bytes: u64, notice: Arc<Notice>) -> u64 {
         let number = self.draw_number();
         self.booked += bytes;
-        if let Some(account) = self.tunnels.get_mut(&tunnel) {
-            account.booked += bytes;
-            account.bookings.insert(number);
-        }
+        let account = self.tunnels.entry(tunnel).or_default();
+        account.booked += bytes;
+        account.bookings.insert(number);
         self.bookings.insert(
             number,
             Entry {
@@ -126,21 +130,23 @@ impl Ledger {
         number
     }
 
-    fn remove(&mut self, number: u64) -> Option<Entry> {
+    fn remove(&mut self, number: u64) -> Option<Arc<Notice>> {
         let entry = self.bookings.remove(&number)?;
         self.booked -= entry.bytes;
         if let Some(account) = self.tunnels.get_mut(&entry.tunnel) {
             account.booked -= entry.bytes;
             account.bookings.remove(&number);
+            if account.bookings.is_empty() {
+                self.tunnels.remove(&entry.tunnel);
+            }
         }
-        Some(entry)
+        Some(entry.notice)
     }
 
     /// The stream to be told next, of those that stand in the way of either limit.
     fn over_limit(&self, tunnel: u64, total: u64) -> Option<u64> {
         let account = self.tunnels.get(&tunnel)?;
-        let tunnel_limit = (connection_window(total, 0) / 2).max(STREAM_WINDOW);
-        if account.booked > tunnel_limit {
+        if account.booked > tunnel_limit(total) {
             return account.bookings.first().copied();
         }
         if self.booked > total / 2 {
@@ -148,78 +154,70 @@ impl Ledger {
         }
         None
     }
-
-    /// Tells tunnels their windows after the bookings of `tunnel` changed from `before` in all: its
-    /// own bookings come on top, or its stalled streams would use up what the others move in.
-    fn tell_windows(&self, total: u64, tunnel: u64, before: u64) {
-        let window = connection_window(total, self.booked);
-        if window == connection_window(total, before) {
-            self.tunnels
-                .get(&tunnel)
-                .into_iter()
-                .for_each(|account| account.tell(window));
-        } else {
-            self.tunnels
-                .values()
-                .for_each(|account| account.tell(window));
-        }
-    }
 }
 
-impl Account {
-    fn tell(&self, window: u64) {
-        let window = window + self.booked;
-        self.window
-            .send_if_modified(|now| std::mem::replace(now, window) != window);
-    }
-}
-
-/// One tunnel's account. Cheap to clone; it is closed with the last clone.
+/// One tunnel's account. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct TunnelBudget(Arc<Opened>);
-
-#[derive(Debug)]
-struct Opened {
+pub struct TunnelBudget {
     tunnel: u64,
-    window: watch::Sender<u64>,
     shared: Arc<Shared>,
 }
 
-impl Drop for Opened {
-    fn drop(&mut self) {
-        self.shared.lock().tunnels.remove(&self.tunnel);
-    }
-}
-
 impl TunnelBudget {
-    /// The window in bytes that the tunnel should grant its peer now, and as it changes. The first
-    /// value counts as a change.
-    pub fn window(&self) -> watch::Receiver<u64> {
-        let mut window = self.0.window.subscribe();
-        window.mark_changed();
-        window
+    /// The windows in bytes that the tunnel should lower its peer's credit to, one after the other.
+    ///
+    /// A tunnel's window is only ever lowered: to raise it again would grant new credit at once,
+    /// for bytes of the old that nobody has read. It is at most halved.
+    pub fn lower_windows(&self) -> LowerWindows {
+        let first = connection_window(self.shared.total, 0);
+        LowerWindows {
+            granted: first,
+            window: self.shared.window.subscribe(),
+        }
     }
 
     /// Books a stream that has stalled, at `bytes`, until the booking is dropped. Streams that
     /// stalled earlier may be told to go for it, or this one itself.
     pub fn book(&self, bytes: u64) -> Booking {
         let notice = Arc::new(Notice::default());
-        let (shared, tunnel) = (&self.0.shared, self.0.tunnel);
-        let mut ledger = shared.lock();
-        let before = ledger.booked;
-        let number = ledger.enter(tunnel, bytes, notice.clone());
-        while let Some(number) = ledger.over_limit(tunnel, shared.total) {
-            if let Some(entry) = ledger.remove(number) {
-                entry.notice.give();
-                ledger.tell_windows(shared.total, entry.tunnel, ledger.booked);
+        let mut ledger = self.shared.lock();
+        let number = ledger.enter(self.tunnel, bytes, notice.clone());
+        while let Some(number) = ledger.over_limit(self.tunnel, self.shared.total) {
+            if let Some(notice) = ledger.remove(number) {
+                notice.give();
             }
         }
-        ledger.tell_windows(shared.total, tunnel, before);
+        self.shared.publish_window(ledger.booked);
         Booking {
             number,
             notice,
-            tunnel: self.clone(),
+            shared: self.shared.clone(),
         }
+    }
+}
+
+/// See [`TunnelBudget::lower_windows`].
+#[derive(Debug)]
+pub struct LowerWindows {
+    granted: u64,
+    window: watch::Receiver<u64>,
+}
+
+impl LowerWindows {
+    /// Waits for the next lower window. Cancel safe.
+    pub async fn next(&mut self) -> u64 {
+        let granted = self.granted;
+        let lower = self
+            .window
+            .wait_for(|window| *window < granted)
+            .await
+            .map(|window| *window);
+        match lower {
+            Ok(window) => self.granted = window,
+            // The budget is gone, and with it whatever could lower a window.
+            Err(_) => return std::future::pending().await,
+        }
+        self.granted
     }
 }
 
@@ -235,7 +233,7 @@ impl Notice {
 pub struct Booking {
     number: u64,
     notice: Arc<Notice>,
-    tunnel: TunnelBudget,
+    shared: Arc<Shared>,
 }
 
 impl Booking {
@@ -252,17 +250,16 @@ impl Booking {
 
 impl Drop for Booking {
     fn drop(&mut self) {
-        let Opened { tunnel, shared, .. } = &*self.tunnel.0;
-        let mut ledger = shared.lock();
-        let before = ledger.booked;
-        if ledger.remove(self.number).is_some() {
-            ledger.tell_windows(shared.total, *tunnel, before);
-        }
+        let mut ledger = self.shared.lock();
+        ledger.remove(self.number);
+        self.shared.publish_window(ledger.booked);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const AMPLE: u64 = 1 << 40;
@@ -328,38 +325,47 @@ mod tests {
         assert_eq!(budget.0.lock().booked, 0);
     }
 
-    #[test]
-    fn windows_shrink_as_the_budget_fills_and_come_back() {
+    #[tokio::test(start_paused = true)]
+    async fn a_window_is_lowered_as_the_budget_fills_and_never_raised() {
         let budget = MemoryBudget::new(2 * CONNECTION_WINDOW);
-        let (tunnel, other) = (budget.tunnel(), budget.tunnel());
-        let (own, others) = (tunnel.window(), other.window());
-        let windows = || (*own.borrow(), *others.borrow());
-        assert_eq!(windows(), (CONNECTION_WINDOW, CONNECTION_WINDOW));
-        let booking = tunnel.book(STREAM_WINDOW);
-        let half = CONNECTION_WINDOW / 2;
-        assert_eq!(
-            windows(),
-            (half + STREAM_WINDOW, half),
-            "its own bookings come on top"
+        assert_eq!(budget.first_window(), CONNECTION_WINDOW);
+        let mut windows = budget.tunnel().lower_windows();
+        for _ in 0..3 {
+            drop(budget.tunnel().book(STREAM_WINDOW));
+        }
+        let _booking = budget.tunnel().book(STREAM_WINDOW);
+        assert_eq!(windows.next().await, CONNECTION_WINDOW / 2);
+        let waits = Duration::from_secs(3600);
+        assert!(
+            tokio::time::timeout(waits, windows.next()).await.is_err(),
+            "once is enough"
         );
-        drop(booking);
-        assert_eq!(windows(), (CONNECTION_WINDOW, CONNECTION_WINDOW));
     }
 
-    #[test]
-    fn a_tunnel_that_comes_late_is_told_the_window_at_once() {
+    #[tokio::test]
+    async fn a_tunnel_that_comes_late_is_told_at_once() {
         let budget = MemoryBudget::new(2 * CONNECTION_WINDOW);
         let _booking = budget.tunnel().book(STREAM_WINDOW);
-        let tunnel = budget.tunnel();
-        let late = tunnel.window();
-        assert_eq!(late.has_changed().ok(), Some(true));
-        assert_eq!(*late.borrow(), CONNECTION_WINDOW / 2);
+        assert_eq!(
+            budget.tunnel().lower_windows().next().await,
+            CONNECTION_WINDOW / 2
+        );
     }
 
     #[test]
-    fn a_small_machine_grants_small_windows_but_always_one_stream() {
+    fn whatever_is_stalled_a_tunnel_has_a_streams_window_left() {
+        for total in (0..40).map(|power| 1_u64 << power) {
+            let smallest = connection_window(total, total / 2);
+            assert!(smallest >= tunnel_limit(total) + STREAM_WINDOW, "{total}");
+            assert!(2 * smallest >= connection_window(total, 0), "{total}");
+            assert!(tunnel_limit(total) >= STREAM_WINDOW, "{total}");
+        }
+    }
+
+    #[test]
+    fn a_small_machine_grants_small_windows() {
         assert_eq!(connection_window(128 << 20, 0), 64 << 20);
-        assert_eq!(connection_window(0, 0), STREAM_WINDOW);
-        assert_eq!(connection_window(1 << 30, u64::MAX), STREAM_WINDOW);
+        assert_eq!(connection_window(0, 0), 2 * STREAM_WINDOW);
+        assert_eq!(connection_window(1 << 30, u64::MAX), 2 * STREAM_WINDOW);
     }
 }

@@ -63,6 +63,8 @@ pub struct Timeouts {
     pub hello: Duration,
     /// For an agent to take a control frame: 5 s.
     pub control_write: Duration,
+    /// For an agent that has said goodbye to close its connection: 30 s, what visits get to end.
+    pub leaving: Duration,
     /// At the end, for what is being closed to be closed: 1 s.
     pub goodbye: Duration,
     /// The QUIC connections'.
@@ -79,6 +81,7 @@ impl Default for Timeouts {
             stream_open: Duration::from_secs(5),
             hello: Duration::from_secs(5),
             control_write: Duration::from_secs(5),
+            leaving: Duration::from_secs(30),
             goodbye: Duration::from_secs(1),
             quic: QuicTimeouts::default(),
             splice: splice::Timeouts {

@@ -67,6 +67,11 @@ pub enum BindError {
     Random,
 }
 
+/// The UDP socket for agents has failed while the relay ran.
+#[derive(Debug, thiserror::Error)]
+#[error("the socket of the API port has failed")]
+pub struct ApiSocketLost;
+
 /// A relay whose ports are bound. It serves nobody before [`run`](Self::run).
 #[derive(Debug)]
 pub struct Server {
@@ -119,10 +124,11 @@ impl Server {
         self.state.fingerprint
     }
 
-    /// Serves until `shutdown` fires, then takes nobody new, ends what is live and returns.
+    /// Serves until `shutdown` fires, then takes nobody new, ends what is live and returns. An error
+    /// means that agents can not be served any more.
     ///
     /// Dropping the future instead leaves tasks running until the runtime ends.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ApiSocketLost> {
         let Self {
             endpoint,
             listeners,
@@ -135,11 +141,13 @@ impl Server {
             let accepting = listener::accept_visitors(listener, permits.clone(), state.clone());
             state.tasks.spawn(accepting);
         }
-        state
-            .tasks
-            .spawn(acceptor::accept_agents(endpoint.clone(), state.clone()));
+        let agents = acceptor::accept_agents(endpoint.clone(), state.clone());
+        let agents = state.tasks.spawn(agents);
 
-        shutdown.cancelled().await;
+        let outcome = tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            _ = agents => Err(ApiSocketLost),
+        };
         info!(
             visits = state.visits.len(),
             agents = state.registry.agents(),
@@ -155,6 +163,7 @@ impl Server {
         endpoint.close(Code::Draining.into(), Code::Draining.to_string().as_bytes());
         // What is not acknowledged by then will time out at the other end.
         let _ = timeout(goodbye, endpoint.wait_idle()).await;
+        outcome
     }
 }
 

@@ -69,7 +69,7 @@ async fn an_earlier_connection_that_comes_late_is_refused_and_the_later_one_serv
 #[tokio::test]
 async fn an_agent_that_does_not_listen_is_replaced_and_closed_like_any_other() {
     let patience = Duration::from_secs(1);
-    let relay = relay_with(|config| config.timeouts.hello = patience).await;
+    let relay = relay_with(|config| config.timeouts.control_write = patience).await;
     let key = new_key();
     let deaf = connect_with(relay.api, &key, |transport| {
         transport.stream_receive_window(1024_u32.into());

@@ -6,9 +6,8 @@ use tracing::{debug, info, warn};
 use tunnel_common::escape::Escaped;
 use tunnel_common::quic::describe;
 use tunnel_common::stream::quic::CONTROL_PRIORITY;
-use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlError, ControlReader, ControlWriter};
-use tunnel_common::wire::frame::{Frame, Granted, Hello, Outcome, Refused, Welcome};
+use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Welcome};
 
 use crate::config::Timeouts;
 
@@ -19,8 +18,8 @@ pub(crate) enum ControlFailure {
     /// The connection broke, or the relay closed it.
     #[error("{}", describe(.0))]
     Connection(#[from] quinn::ConnectionError),
-    /// The control stream can not be used.
-    #[error("{0}")]
+    /// The control stream can not be used. What the relay sent may be quoted.
+    #[error("{}", Escaped(&.0.to_string()))]
     Control(#[from] ControlError),
     /// The relay did not answer the Hello.
     #[error("the relay did not answer in time")]
@@ -62,7 +61,7 @@ impl Control {
                 Some(Frame::Refused(refused)) => return Err(ControlFailure::Refused(refused)),
                 Some(Frame::Draining { spread }) => info!(spread, "the relay is about to stop"),
                 Some(Frame::Leaving) => info!("the relay stops"),
-                Some(frame) => debug!(?frame, "a frame that an agent does not act on"),
+                Some(_) => debug!("a frame that an agent does not act on"),
                 None => {
                     return Err(ControlFailure::Protocol(
                         "the relay ended the control stream",
@@ -110,15 +109,5 @@ async fn greet(
         None => Err(ControlFailure::Protocol(
             "the relay ended the control stream",
         )),
-    }
-}
-
-/// What was granted, or why nothing was.
-pub(crate) fn urls(granted: Vec<Granted>) -> Result<Vec<String>, ControlFailure> {
-    let nothing = || Refused::for_good(Code::Refused, "the relay granted nothing");
-    match granted.into_iter().next().map(|grant| grant.outcome) {
-        Some(Outcome::Urls(urls)) if !urls.is_empty() => Ok(urls),
-        Some(Outcome::Refused(refused)) => Err(ControlFailure::Refused(refused)),
-        _ => Err(ControlFailure::Refused(nothing())),
     }
 }

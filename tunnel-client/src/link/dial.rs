@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -16,6 +17,7 @@ use tunnel_common::clock::Clock;
 use tunnel_common::quic::{self, Congestion, describe};
 use tunnel_common::tls;
 use tunnel_common::wire::alpn;
+use tunnel_common::wire::code::Code;
 
 use super::relay_trust::RelayTrust;
 use crate::config::{RelayAddr, Timeouts};
@@ -71,6 +73,24 @@ pub(crate) struct Dialler {
     resolver: Arc<dyn Resolve>,
 }
 
+/// A connection to the relay, on a socket of its own.
+#[derive(Debug)]
+pub(crate) struct Dialled {
+    /// The connection.
+    pub(crate) connection: Connection,
+    endpoint: Endpoint,
+}
+
+impl Dialled {
+    /// Closes the connection, and waits until the relay has heard, for `at_most` that long.
+    pub(crate) async fn close(self, code: Code, at_most: Duration) {
+        self.connection
+            .close(code.into(), code.to_string().as_bytes());
+        // A relay that does not hear finds out by itself.
+        let _ = timeout(at_most, self.endpoint.wait_idle()).await;
+    }
+}
+
 /// What TLS needs to know to dial.
 #[derive(Debug)]
 pub(crate) struct TlsSettings {
@@ -111,7 +131,7 @@ impl Dialler {
 
     /// Connects to the first of the relay's addresses that answers: each gets a head start before
     /// the next. Resolves anew each time. Dropping the future gives up all attempts.
-    pub(crate) async fn dial(&self) -> Result<Connection, DialError> {
+    pub(crate) async fn dial(&self) -> Result<Dialled, DialError> {
         let mut addresses = self.resolve().await?.into_iter();
         let mut attempts = FuturesUnordered::new();
         let mut failure = DialError::Resolve(io::ErrorKind::NotFound.into());
@@ -121,7 +141,7 @@ impl Dialler {
             }
             tokio::select! {
                 outcome = attempts.next() => match outcome {
-                    Some(Ok(connection)) => return Ok(connection),
+                    Some(Ok(dialled)) => return Ok(dialled),
                     Some(Err(error)) => failure = error,
                     None => return Err(failure),
                 },
@@ -138,7 +158,7 @@ impl Dialler {
         }
     }
 
-    async fn attempt(&self, address: SocketAddr) -> Result<Connection, DialError> {
+    async fn attempt(&self, address: SocketAddr) -> Result<Dialled, DialError> {
         let any: IpAddr = match address {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -151,7 +171,11 @@ impl Dialler {
             .connect_with(self.quic.clone(), address, self.relay.host())
             .map_err(|error| DialError::Connect(address, error))?;
         match timeout(self.timeouts.quic.handshake, connecting).await {
-            Ok(connected) => connected.map_err(|error| DialError::Handshake(address, error)),
+            Ok(Ok(connection)) => Ok(Dialled {
+                connection,
+                endpoint,
+            }),
+            Ok(Err(error)) => Err(DialError::Handshake(address, error)),
             Err(_) => Err(DialError::Timeout(address)),
         }
     }

@@ -12,11 +12,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use quinn::ConnectionError;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tunnel_common::budget::MemoryBudget;
+use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::{Hello, Instance, Refused};
 
 use super::backoff::Backoff;
@@ -25,6 +27,14 @@ use super::dial::{DialError, Dialler};
 use super::tunnel::{self, Serving, TunnelError};
 use crate::status::Status;
 use crate::visit::Venue;
+
+/// A relay that asks us to come back at once is given this much time all the same.
+const MIN_REFUSED_WAIT: Duration = Duration::from_secs(1);
+/// The wait after another process of the same key has taken our place: processes that fight for
+/// one do so less than once a minute.
+const REPLACED_WAIT: Duration = Duration::from_secs(60);
+/// A tunnel that served for less is no sign that all is well: the waits go on growing.
+const SERVED_LONG_ENOUGH: Duration = Duration::from_secs(10);
 
 /// One agent's attachment to one relay.
 #[derive(Debug)]
@@ -58,6 +68,30 @@ impl Lost {
             _ => None,
         }
     }
+
+    /// Whether another tunnel of this agent took the place of ours.
+    fn is_replaced(&self) -> bool {
+        match self {
+            Self::Tunnel(TunnelError::Control(ControlFailure::Connection(
+                ConnectionError::ApplicationClosed(close),
+            ))) => Code::from(close.error_code) == Code::Replaced,
+            _ => false,
+        }
+    }
+
+    /// How long to wait before the next attempt.
+    fn wait(&self, backoff: &mut Backoff) -> Duration {
+        let share = fastrand::f64();
+        let after = self.refusal().and_then(|refused| refused.retry_after);
+        match after {
+            Some(milliseconds) => {
+                let after = Duration::from_millis(milliseconds).max(MIN_REFUSED_WAIT);
+                after + after.mul_f64(share / 4.0)
+            }
+            None if self.is_replaced() => REPLACED_WAIT + REPLACED_WAIT.mul_f64(share / 2.0),
+            None => backoff.next(Instant::now(), share),
+        }
+    }
 }
 
 impl Keeper {
@@ -66,23 +100,21 @@ impl Keeper {
         let mut backoff = Backoff::new(Instant::now());
         let mut epoch = 0;
         loop {
+            let begun = Instant::now();
             let Some(ended) = self.attempt(epoch, shutdown).await else {
                 return Ok(());
             };
-            let was_serving = self.status.send_replace(Status::Connecting) != Status::Connecting;
-            if was_serving {
+            let served = self.status.send_replace(Status::Connecting) != Status::Connecting;
+            if served && begun.elapsed() >= SERVED_LONG_ENOUGH {
                 backoff.served(Instant::now());
             }
-            let wait = match ended.refusal() {
-                Some(Refused {
-                    retry_after: None, ..
-                }) => return Err(refused(ended)),
-                Some(Refused {
-                    retry_after: Some(after),
-                    ..
-                }) => Duration::from_millis(*after),
-                None => backoff.next(Instant::now(), fastrand::f64()),
-            };
+            if let Some(refused) = ended
+                .refusal()
+                .filter(|refused| refused.retry_after.is_none())
+            {
+                return Err(refused.clone());
+            }
+            let wait = ended.wait(&mut backoff);
             warn!(relay = %self.dialler.relay(), again_in = ?wait, "{ended}");
             if shutdown.run_until_cancelled(sleep(wait)).await.is_none() {
                 return Ok(());
@@ -94,8 +126,8 @@ impl Keeper {
     /// One dial and, if it succeeds, one tunnel's life. `None` when `shutdown` fired.
     async fn attempt(&self, epoch: u64, shutdown: &CancellationToken) -> Option<Lost> {
         info!(relay = %self.dialler.relay(), "connecting");
-        let connection = match shutdown.run_until_cancelled(self.dialler.dial()).await? {
-            Ok(connection) => connection,
+        let dialled = match shutdown.run_until_cancelled(self.dialler.dial()).await? {
+            Ok(dialled) => dialled,
             Err(error) => return Some(error.into()),
         };
         let (venue, budget, status) = (&self.venue, &self.budget, &self.status);
@@ -104,7 +136,9 @@ impl Keeper {
             budget,
             status,
         };
-        let served = tunnel::serve(connection, self.hello(epoch), serving, shutdown).await;
+        let hello = self.hello(epoch);
+        let served = tunnel::serve(&dialled.connection, hello, serving, shutdown).await;
+        dialled.close(Code::Draining, venue.timeouts.goodbye).await;
         served.err().map(Lost::from)
     }
 
@@ -119,13 +153,5 @@ impl Keeper {
             rev: 1,
             wanted: vec![self.venue.endpoint.wanted()],
         }
-    }
-}
-
-/// The refusal inside `ended`, which has one.
-fn refused(ended: Lost) -> Refused {
-    match ended {
-        Lost::Tunnel(TunnelError::Control(ControlFailure::Refused(refused))) => refused,
-        other => Refused::for_good(tunnel_common::wire::code::Code::Refused, other.to_string()),
     }
 }

@@ -3,6 +3,7 @@
 mod backoff;
 mod control;
 pub mod dial;
+mod grant;
 pub(crate) mod keeper;
 pub mod relay_trust;
 mod tunnel;

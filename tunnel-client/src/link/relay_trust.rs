@@ -88,6 +88,21 @@ struct WrongKey {
     expected: KeyFingerprint,
 }
 
+fn fingerprint(certificate: &CertificateDer<'_>) -> Result<KeyFingerprint, Error> {
+    KeyFingerprint::of_certificate(certificate).map_err(|_| CertificateError::BadEncoding.into())
+}
+
+fn expect(shown: KeyFingerprint, expected: KeyFingerprint) -> Result<(), Error> {
+    if shown == expected {
+        return Ok(());
+    }
+    // Not CertificateError::Other, whose Display hides the text.
+    Err(Error::Other(OtherError(Arc::new(WrongKey {
+        shown,
+        expected,
+    }))))
+}
+
 /// Accepts one key, whatever its certificate says: a given one, or the first that is seen.
 #[derive(Debug)]
 struct OneKey {
@@ -104,20 +119,10 @@ impl ServerCertVerifier for OneKey {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let shown = KeyFingerprint::of_certificate(end_entity)
-            .map_err(|_| Error::from(CertificateError::BadEncoding))?;
+        let shown = fingerprint(end_entity)?;
         // Before the first key is believed its owner must prove it: that happens on the signature.
-        match self.known.get() {
-            Some(expected) if *expected != shown => {
-                let why = WrongKey {
-                    shown,
-                    expected: *expected,
-                };
-                // Not CertificateError::Other, whose Display hides the text.
-                Err(Error::Other(OtherError(Arc::new(why))))
-            }
-            _ => Ok(ServerCertVerified::assertion()),
-        }
+        let known = self.known.get().copied().unwrap_or(shown);
+        expect(shown, known).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -138,14 +143,16 @@ impl ServerCertVerifier for OneKey {
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
         let valid = verify_tls13_signature(message, certificate, signature, algorithms)?;
-        let shown = KeyFingerprint::of_certificate(certificate)
-            .map_err(|_| Error::from(CertificateError::BadEncoding))?;
-        if self.known.set(shown).is_ok() {
+        let shown = fingerprint(certificate)?;
+        let expected = self.known.get_or_init(|| {
             warn!(
                 "the relay's key is believed on first sight: {shown}. Compare it with what the \
                  relay printed at its start, or give --server-fingerprint {shown}"
             );
-        }
+            shown
+        });
+        // Two handshakes may have begun while no key was known: only one key becomes the known one.
+        expect(shown, *expected)?;
         Ok(valid)
     }
 

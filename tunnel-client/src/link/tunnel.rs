@@ -1,5 +1,6 @@
 //! A tunnel that serves: streams become visits, grants become the status.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use quinn::{Connection, ConnectionError};
@@ -12,10 +13,10 @@ use tunnel_common::escape::Escaped;
 use tunnel_common::quic::var_int;
 use tunnel_common::stream::quic::QuicStream;
 use tunnel_common::tls::CertificateError;
-use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::{Granted, Hello};
 
-use super::control::{self, Control, ControlFailure};
+use super::control::{Control, ControlFailure};
+use super::grant;
 use crate::status::{Published, Status};
 use crate::visit::{self, Venue};
 
@@ -45,34 +46,40 @@ pub(crate) struct Serving<'a> {
 ///
 /// Its visits end with it. Dropping the future resets them and closes the connection.
 pub(crate) async fn serve(
-    connection: Connection,
+    connection: &Connection,
     hello: Hello,
     serving: Serving<'_>,
     shutdown: &CancellationToken,
 ) -> Result<(), TunnelError> {
     let timeouts = &serving.venue.timeouts;
-    let (mut control, welcome) = Control::open(&connection, hello, timeouts).await?;
-    publish(&serving, welcome.granted)?;
-    info!(relay = %connection.remote_address(), relay_id = %Escaped(&welcome.relay_id), "tunnel serves");
+    let opening = Control::open(connection, hello, timeouts);
+    let Some(opened) = shutdown.run_until_cancelled(opening).await else {
+        return Ok(());
+    };
+    let (mut control, welcome) = opened.map_err(|error| root_cause(connection, error.into()))?;
+    publish(&serving, &welcome.granted)?;
+    let (relay, relay_id) = (connection.remote_address(), Escaped(&welcome.relay_id));
+    info!(%relay, %relay_id, "tunnel serves");
 
     let account = serving.budget.tunnel();
-    let visits = accept_visits(&connection, serving.venue, &account);
-    let mut window = account.window();
+    let mut visits = pin!(accept_visits(connection, serving.venue, &account));
+    let mut windows = account.lower_windows();
     let rewindow = async {
-        while window.changed().await.is_ok() {
-            connection.set_receive_window(var_int(*window.borrow_and_update()));
+        loop {
+            connection.set_receive_window(var_int(windows.next().await));
         }
     };
     tokio::select! {
-        error = follow_grants(&mut control, &serving) => {
-            return Err(root_cause(&connection, error));
-        }
-        error = visits => return Err(ControlFailure::Connection(error).into()),
+        error = follow_grants(&mut control, &serving) => return Err(root_cause(connection, error)),
+        error = &mut visits => return Err(ControlFailure::Connection(error).into()),
         () = rewindow => {}
         () = shutdown.cancelled() => {}
     }
-    control.leave(timeouts).await;
-    connection.close(Code::Draining.into(), Code::Draining.to_string().as_bytes());
+    // Visitors who were sent before the relay hears of it are still served meanwhile.
+    tokio::select! {
+        () = control.leave(timeouts) => {}
+        _ = visits => {}
+    }
     Ok(())
 }
 
@@ -81,7 +88,7 @@ async fn follow_grants(control: &mut Control, serving: &Serving<'_>) -> TunnelEr
     loop {
         match control.next_grant().await {
             Ok(granted) => {
-                if let Err(error) = publish(serving, granted) {
+                if let Err(error) = publish(serving, &granted) {
                     return error;
                 }
             }
@@ -99,9 +106,9 @@ fn root_cause(connection: &Connection, error: TunnelError) -> TunnelError {
 }
 
 /// Takes what the relay granted: certificate first, then the status.
-fn publish(serving: &Serving<'_>, granted: Vec<Granted>) -> Result<(), TunnelError> {
-    let urls = control::urls(granted)?;
+fn publish(serving: &Serving<'_>, granted: &[Granted]) -> Result<(), TunnelError> {
     let endpoint = &serving.venue.endpoint;
+    let urls = grant::urls(endpoint.name(), endpoint.label(), granted)?;
     endpoint.serve_at(&urls)?;
     let published = Published {
         name: endpoint.name().clone(),

@@ -3,8 +3,10 @@
 //! ```text
 //!            source ended            sink finished
 //!   Moving ──────────────▶ Finishing ─────────────▶ Finished
-//!     │                        │
-//!     └───── sink broke ───────┴──▶ Lost
+//!     │  │                     │
+//!     │  └─── sink broke ──────┴──────▶ Lost
+//!     │                                  ▲
+//!     └─ source broke ─▶ Draining ───────┘ all that it had sent is put
 //! ```
 
 use std::io;
@@ -19,6 +21,9 @@ use crate::budget::{Booking, TunnelBudget};
 /// Takes and puts in a row before other tasks get their turn: at the largest buffer 4 MiB, some
 /// milliseconds.
 const ROUNDS_PER_POLL: usize = 32;
+/// A sink that takes less than this in the time that makes it stalled, and never catches up, is
+/// stalled although it moves: a drip would otherwise pin a window for as long as it likes.
+const MIN_PROGRESS_BYTES: u64 = 64 * 1024;
 
 /// The bytes that go from one end, the source, to the other, the sink.
 #[derive(Debug, Default)]
@@ -30,8 +35,17 @@ pub(super) struct Direction {
     moved: u64,
     blocked: Option<Blocked>,
     discarding_since: Option<Instant>,
-    /// Whether the source's end, when it comes, is no clean one.
-    cut: bool,
+    source: Source,
+}
+
+/// What the source's end will mean when it comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Source {
+    #[default]
+    Whole,
+    /// It has broken: its end is no clean one. A socket whose error was told to a write reads as
+    /// if it had ended cleanly.
+    Cut,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,13 +54,19 @@ enum State {
     Moving,
     Finishing,
     Finished,
+    Draining,
     Lost,
 }
 
-/// The sink takes nothing, although there is something for it.
+/// The sink takes little or nothing, although there is something for it.
 #[derive(Debug)]
 struct Blocked {
+    /// Since when it has not taken [`MIN_PROGRESS_BYTES`].
     since: Instant,
+    /// What had been moved by then.
+    moved: u64,
+    /// Since when it has taken nothing at all.
+    last_byte: Instant,
     booking: Option<Booking>,
 }
 
@@ -58,8 +78,8 @@ pub(super) enum Fault {
 }
 
 impl Direction {
-    /// Moves what can be moved. Ready when the source has ended and the sink knows it, or when the
-    /// sink was lost.
+    /// Moves what can be moved. Ready when it is over: the source has ended and the sink knows it,
+    /// or one of them has broken and nothing is left to put.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -82,6 +102,15 @@ impl Direction {
                     self.unflushed = false;
                     self.state = State::Finished;
                 }
+                State::Draining if !self.held.is_empty() => {
+                    let put = ready!(sink.poll_put(cx, &mut self.held)).map_err(Fault::Sink)?;
+                    self.moved += put as u64;
+                    self.unflushed = true;
+                }
+                State::Draining => {
+                    ready!(self.poll_flush(cx, sink))?;
+                    self.state = State::Lost;
+                }
                 State::Finished | State::Lost => return Poll::Ready(Ok(())),
             }
         }
@@ -97,34 +126,51 @@ impl Direction {
         pool: &BufferPool,
     ) -> Poll<Result<(), Fault>> {
         match source.poll_take(cx, &mut self.held, pool) {
-            Poll::Ready(Ok(0)) if self.cut => self.lose(),
+            Poll::Ready(Ok(0)) if self.source == Source::Cut => self.state = State::Draining,
             Poll::Ready(Ok(0)) => self.state = State::Finishing,
             Poll::Ready(Ok(_)) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(Fault::Source(error))),
             Poll::Pending => {
-                if self.unflushed {
-                    ready!(sink.poll_flush(cx)).map_err(Fault::Sink)?;
-                    self.unflushed = false;
-                }
+                ready!(self.poll_flush(cx, sink))?;
                 return Poll::Pending;
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Keeps the time since which the sink takes nothing; to be called after each
+    fn poll_flush(&mut self, cx: &mut Context<'_>, sink: &mut impl End) -> Poll<Result<(), Fault>> {
+        if self.unflushed {
+            ready!(sink.poll_flush(cx)).map_err(Fault::Sink)?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Keeps the times since which the sink takes too little; to be called after each
     /// [`poll`](Self::poll) that was pending. `moved` says whether that one moved a byte.
     pub(super) fn watch(&mut self, now: Instant, moved: bool, sink: &impl End) {
-        if !self.waits_for_sink() {
-            self.blocked = None;
-        } else if moved || self.blocked.is_none() {
-            self.blocked = Some(Blocked {
-                since: now,
-                booking: None,
-            });
-        }
         if sink.is_discarding() && self.discarding_since.is_none() {
             self.discarding_since = Some(now);
+        }
+        if !self.waits_for_sink() {
+            self.blocked = None;
+            return;
+        }
+        match &mut self.blocked {
+            Some(blocked) if self.moved - blocked.moved < MIN_PROGRESS_BYTES => {
+                if moved {
+                    blocked.last_byte = now;
+                }
+            }
+            blocked => {
+                let moved = self.moved;
+                *blocked = Some(Blocked {
+                    since: now,
+                    moved,
+                    last_byte: now,
+                    booking: None,
+                });
+            }
         }
     }
 
@@ -161,10 +207,14 @@ impl Direction {
         self.blocked = None;
     }
 
-    /// The source has broken: what it had sent is still moved, but its end is not passed on. A
-    /// socket whose error was told to a write reads as if it had ended cleanly.
+    /// The source takes no more: what it still sends is moved, but its end is not passed on.
     pub(super) fn cut(&mut self) {
-        self.cut = true;
+        self.source = Source::Cut;
+    }
+
+    /// The source is gone: what is held is still put.
+    pub(super) fn drain(&mut self) {
+        self.state = State::Draining;
     }
 
     /// Whether the source's next byte would be taken, so that its breaking would be seen.
@@ -172,13 +222,24 @@ impl Direction {
         self.state == State::Moving && self.held.is_empty()
     }
 
+    /// Whether the sink has got all, and knows it.
     pub(super) fn is_finished(&self) -> bool {
         self.state == State::Finished
     }
 
+    /// Whether nothing more will be moved.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state, State::Finished | State::Lost)
+    }
+
+    /// Since when the sink has taken too little, if there is something for it.
+    pub(super) fn slow_since(&self) -> Option<Instant> {
+        self.blocked.as_ref().map(|blocked| blocked.since)
+    }
+
     /// Since when the sink has taken nothing, if there is something for it.
     pub(super) fn blocked_since(&self) -> Option<Instant> {
-        self.blocked.as_ref().map(|blocked| blocked.since)
+        self.blocked.as_ref().map(|blocked| blocked.last_byte)
     }
 
     /// Since when what is put is dropped, because the sink's peer has all it needs.
@@ -192,6 +253,7 @@ impl Direction {
     }
 
     fn waits_for_sink(&self) -> bool {
-        !self.held.is_empty() || self.unflushed || self.state == State::Finishing
+        let finishing = matches!(self.state, State::Finishing | State::Draining);
+        !self.held.is_empty() || self.unflushed || finishing
     }
 }

@@ -32,14 +32,8 @@ pub trait End {
     fn probe(&mut self, cx: &mut Context<'_>) -> io::Result<()>;
 
     /// Ends both directions at once, so that the peer sees a reset and, where the transport can
-    /// say it, `code`.
+    /// say it, `code`. What was put may be lost, unless it had been finished.
     fn abort(&mut self, code: Code);
-
-    /// Ends both directions because the other side of the splice broke. What was put before still
-    /// arrives where the transport can do that; then the peer sees a reset all the same.
-    fn cut(&mut self, code: Code) {
-        self.abort(code);
-    }
 
     /// Bytes of our memory that the peer can fill while what comes out of this end is not read
     /// on: a tunnel's stream window, 0 where the kernel bounds it.

@@ -14,12 +14,15 @@ pub struct Timeouts {
     pub idle: Duration,
     /// One direction has ended and nothing moves in the other: 60 s.
     pub half_closed: Duration,
-    /// A sink takes nothing: after 5 s the memory behind it is booked as stalled.
+    /// A sink takes next to nothing: after 5 s the memory behind it is booked as stalled.
     pub stalled: Duration,
     /// A sink takes nothing: after 10 min the splice ends, whether memory is short or not.
     pub stalled_max: Duration,
     /// One side has broken, or has all it needs: what the other still sends has 5 s.
     pub linger: Duration,
+    /// One side has broken: the other is reset so much later than its last byte went out, lest the
+    /// reset overtakes it. 250 ms, at each end of the tunnel.
+    pub arrival: Duration,
     /// How often a side that is not being read is asked whether it has broken: 500 ms.
     pub probe: Duration,
     /// The second end must have sent its first byte by then; `None`: whenever it likes.
@@ -34,6 +37,7 @@ impl Default for Timeouts {
             stalled: Duration::from_secs(5),
             stalled_max: Duration::from_secs(600),
             linger: Duration::from_secs(5),
+            arrival: Duration::from_millis(250),
             probe: Duration::from_millis(500),
             first_answer: None,
         }

@@ -2,10 +2,17 @@
 //!
 //! * A clean end of one side is passed on as a clean end; the other direction goes on. When both
 //!   have ended, the splice is over.
-//! * A side that breaks ends both: its counterpart is reset, never ended cleanly. Only when a side
-//!   no longer *takes* bytes is what it had sent before still delivered, for a short while: a
-//!   service that refuses an upload answers and closes.
+//! * A side that breaks ends both: its counterpart is reset, never ended cleanly. What the service's
+//!   side had sent before is still delivered, for a short while: a service that refuses an upload
+//!   answers and closes. A reset that follows at once would overtake the answer.
+//! * A visitor who has got a complete answer keeps it, whatever becomes of the rest.
 //! * What goes on without bytes is ended by the clocks of [`Timeouts`](super::options::Timeouts).
+//!
+//! ```text
+//!   both directions move ──────── both ended ─────────────────────────▶ over, clean
+//!     │  side broke ──▶ the other direction's rest ──▶ time to arrive ─▶ over, reset
+//!     └─ a clock ran out, or aborted ──────────────────────────────────▶ over, reset
+//! ```
 
 use std::io;
 use std::pin::Pin;
@@ -37,7 +44,7 @@ pub struct Splice<A, B> {
     alarm: Pin<Box<Sleep>>,
 }
 
-/// An end that takes no more bytes, and what it had sent before is being delivered.
+/// An end that has broken, while what is left of the other direction is being delivered.
 #[derive(Debug)]
 struct Lost {
     side: Side,
@@ -77,9 +84,9 @@ impl<A: End, B: End> Splice<A, B> {
             Cause::Aborted(code) => Some(*code),
         };
         if let Some(code) = code {
-            match cause {
-                Cause::Broke { side: Side::B, .. } => self.a.cut(code),
-                _ => self.a.abort(code),
+            // A reset would destroy what is on its way of a complete answer.
+            if !self.b_to_a.is_finished() {
+                self.a.abort(code);
             }
             self.b.abort(code);
         }
@@ -90,86 +97,112 @@ impl<A: End, B: End> Splice<A, B> {
         }
     }
 
-    /// Moves both ways and keeps the clocks' books. `Some` when a side broke or all is done.
+    /// Moves both ways and keeps the clocks' books. `Some` when all is done.
     fn pump(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Cause> {
         let (ab, ba) = (self.a_to_b.moved(), self.b_to_a.moved());
         let pool = &self.options.pool;
         let forth = self.a_to_b.poll(cx, &mut self.a, &mut self.b, pool);
-        if let Some(cause) = self.settle(forth, Side::A, now) {
-            return Some(cause);
-        }
-        let pool = &self.options.pool;
         let back = self.b_to_a.poll(cx, &mut self.b, &mut self.a, pool);
-        if let Some(cause) = self.settle(back, Side::B, now) {
-            return Some(cause);
-        }
         let (ab, ba) = (self.a_to_b.moved() > ab, self.b_to_a.moved() > ba);
-        self.a_to_b.watch(now, ab, &self.b);
-        self.b_to_a.watch(now, ba, &self.a);
         if ab || ba {
             self.last_move = now;
             self.options
                 .meter
                 .set(self.a_to_b.moved(), self.b_to_a.moved());
         }
-        let over = self.a_to_b.is_finished() && self.b_to_a.is_finished();
-        over.then_some(Cause::Clean)
-    }
-
-    /// What a direction's poll means for the whole; `source` is the side that it takes from.
-    fn settle(
-        &mut self,
-        poll: Poll<Result<(), Fault>>,
-        source: Side,
-        now: Instant,
-    ) -> Option<Cause> {
-        let sink = if source == Side::A { Side::B } else { Side::A };
-        match poll {
-            Poll::Pending => None,
-            // What a broken side had sent before is delivered: now it is over, and not cleanly.
-            Poll::Ready(_) if self.lost.as_ref().is_some_and(|lost| lost.side == source) => {
-                self.lost.take().map(|lost| Cause::Broke {
-                    side: lost.side,
-                    error: lost.error,
-                })
+        for (poll, source) in [(forth, Side::A), (back, Side::B)] {
+            if let Poll::Ready(Err(fault)) = poll {
+                let over = self.settle(fault, source, now);
+                // What is left of the other direction can be moved now; nothing will wake us for it.
+                return over.or_else(|| self.pump(cx, now));
             }
-            Poll::Ready(Ok(())) => None,
-            Poll::Ready(Err(Fault::Source(error))) => Some(Cause::Broke {
-                side: source,
-                error,
-            }),
-            Poll::Ready(Err(Fault::Sink(error))) => {
-                let (this, other) = match source {
-                    Side::A => (&mut self.a_to_b, &mut self.b_to_a),
-                    Side::B => (&mut self.b_to_a, &mut self.a_to_b),
-                };
-                if other.is_finished() {
-                    return Some(Cause::Broke { side: sink, error });
-                }
-                this.lose();
-                other.cut();
-                self.lost = Some(Lost {
-                    side: sink,
-                    error,
-                    at: now,
-                });
-                None
-            }
+        }
+        self.a_to_b.watch(now, ab, &self.b);
+        self.b_to_a.watch(now, ba, &self.a);
+        if !self.a_to_b.is_over() || !self.b_to_a.is_over() {
+            return None;
+        }
+        match &self.lost {
+            Some(_) if now < self.arrived_by() => None,
+            Some(_) => self.take_lost(),
+            None => Some(Cause::Clean),
         }
     }
 
+    /// When what was last put may be taken to have arrived, so that a reset does not overtake it.
+    fn arrived_by(&self) -> Instant {
+        let delivered = self.b_to_a.moved() > 0 && !self.b_to_a.is_finished();
+        if delivered {
+            self.last_move + self.options.timeouts.arrival
+        } else {
+            self.last_move
+        }
+    }
+
+    /// What a fault means for the whole; `source` is the side that the direction takes from. `Some`
+    /// when it is over at once.
+    fn settle(&mut self, fault: Fault, source: Side, now: Instant) -> Option<Cause> {
+        if self.lost.is_some() {
+            return self.take_lost();
+        }
+        let (side, error) = match (fault, source) {
+            // TLS that ended without saying so: no upload is complete by that, but the visitor may
+            // still be there for his answer.
+            (Fault::Source(error), Side::A) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                self.a_to_b.lose();
+                (Side::A, error)
+            }
+            (Fault::Source(error), Side::A) => {
+                return Some(Cause::Broke {
+                    side: source,
+                    error,
+                });
+            }
+            (Fault::Source(error), Side::B) => {
+                self.a_to_b.lose();
+                self.b_to_a.drain();
+                (Side::B, error)
+            }
+            (Fault::Sink(error), Side::A) => {
+                self.a_to_b.lose();
+                self.b_to_a.cut();
+                (Side::B, error)
+            }
+            (Fault::Sink(error), Side::B) => {
+                self.b_to_a.lose();
+                self.a_to_b.cut();
+                (Side::A, error)
+            }
+        };
+        self.lost = Some(Lost {
+            side,
+            error,
+            at: now,
+        });
+        None
+    }
+
+    fn take_lost(&mut self) -> Option<Cause> {
+        self.lost.take().map(|lost| Cause::Broke {
+            side: lost.side,
+            error: lost.error,
+        })
+    }
+
     /// Asks sides that are not being read whether they have broken.
-    fn probe(&mut self, cx: &mut Context<'_>) -> Option<Cause> {
-        let broke = |side, error| Some(Cause::Broke { side, error });
+    fn probe(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Cause> {
+        if self.lost.is_some() {
+            return None;
+        }
         if !self.a_to_b.reads()
             && let Err(error) = self.a.probe(cx)
         {
-            return broke(Side::A, error);
+            return self.settle(Fault::Source(error), Side::A, now);
         }
         if !self.b_to_a.reads()
             && let Err(error) = self.b.probe(cx)
         {
-            return broke(Side::B, error);
+            return self.settle(Fault::Source(error), Side::B, now);
         }
         None
     }
@@ -218,7 +251,7 @@ impl<A: End, B: End> Splice<A, B> {
         } = self;
         let stalled = |direction: &Direction| {
             direction
-                .blocked_since()
+                .slow_since()
                 .is_some_and(|since| since + options.timeouts.stalled <= now)
         };
         a_to_b.book_if_stalled(stalled(a_to_b), a, &options.budget);
@@ -227,11 +260,12 @@ impl<A: End, B: End> Splice<A, B> {
             return Some(Cause::Limit(Limit::Evicted));
         }
         let linger = self.options.timeouts.linger;
-        if let Some(lost) = self.lost.take_if(|lost| lost.at + linger <= now) {
-            return Some(Cause::Broke {
-                side: lost.side,
-                error: lost.error,
-            });
+        if self
+            .lost
+            .as_ref()
+            .is_some_and(|lost| lost.at + linger <= now)
+        {
+            return self.take_lost();
         }
         let out = self.clocks().find(|(at, _)| *at <= now);
         out.map(|(_, limit)| Cause::Limit(limit))
@@ -242,12 +276,24 @@ impl<A: End, B: End> Splice<A, B> {
         let timeouts = &self.options.timeouts;
         let ends = self.clocks().map(|(at, _)| at);
         let lost = self.lost.as_ref().map(|lost| lost.at + timeouts.linger);
+        let both_over = self.a_to_b.is_over() && self.b_to_a.is_over();
+        let arrived = both_over.then(|| self.arrived_by());
+        let slow = [&self.a_to_b, &self.b_to_a]
+            .map(Direction::slow_since)
+            .into_iter()
+            .flatten();
+        let stalled = slow
+            .map(|since| since + timeouts.stalled)
+            .filter(|at| *at > now);
         let unread = !self.a_to_b.reads() || !self.b_to_a.reads();
         let probe = unread.then_some(now + timeouts.probe);
-        ends.chain(lost)
+        let next = ends
+            .chain(lost)
+            .chain(arrived)
+            .chain(stalled)
             .chain(probe)
-            .min()
-            .unwrap_or(now + timeouts.idle)
+            .min();
+        next.unwrap_or(now + timeouts.idle)
     }
 }
 
@@ -259,7 +305,7 @@ impl<A: End + Unpin, B: End + Unpin> Future for Splice<A, B> {
         loop {
             let now = Instant::now();
             let broken = if this.alarm.is_elapsed() {
-                this.probe(cx)
+                this.probe(cx, now)
             } else {
                 None
             };

@@ -12,7 +12,8 @@ use super::end::{End, Halves};
 use super::io::{self as pieces, ReadSize};
 use crate::wire::code::Code;
 
-/// A visitor's or a local service's connection. Dropped before both directions ended it sends RST.
+/// A visitor's or a local service's connection. Dropped before what goes into it has ended cleanly
+/// it sends RST; aborted it does so in any case.
 #[derive(Debug)]
 pub struct TcpEnd {
     stream: TcpStream,
@@ -73,7 +74,8 @@ impl End for TcpEnd {
 
 impl Drop for TcpEnd {
     fn drop(&mut self) {
-        if self.halves != Halves::Neither {
+        // RST at once throws away what the kernel has not sent yet: not after a clean end of it.
+        if matches!(self.halves, Halves::Both | Halves::OnlyIn) {
             // Fails only on a socket that is gone already, and then nothing is left to say.
             let _ = self.stream.set_zero_linger();
         }

@@ -27,7 +27,7 @@ const BULK_PRIORITY: i32 = -1;
 /// The priority of the control stream, which must not wait behind visits.
 pub const CONTROL_PRIORITY: i32 = 2;
 
-/// One visit's stream. Dropped before both directions ended it is reset with [`Code::Draining`]:
+/// One visit's stream. Dropped before both directions ended it is reset with [`Code::None`]:
 /// the peer must not take it for a clean end.
 #[derive(Debug)]
 pub struct QuicStream {
@@ -84,18 +84,6 @@ impl QuicStream {
         Poll::Ready(Ok(sent))
     }
 
-    /// The code with which the peer has stopped what we send; `None` also where that can not be
-    /// known, because we have ended it ourselves.
-    ///
-    /// A write of nothing tells. `SendStream::stopped` and `RecvStream::received_reset` would too,
-    /// but each leaves an entry in the connection that outlives a stream which ends otherwise.
-    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Option<Code> {
-        match Pin::new(&mut self.send).poll_write(cx, &[]) {
-            Poll::Ready(Err(WriteError::Stopped(code))) => Some(code.into()),
-            _ => None,
-        }
-    }
-
     fn finish(&mut self) {
         // Fails only on a stream that is closed already: then the peer wants no more, or knows.
         let _ = self.send.finish();
@@ -103,8 +91,11 @@ impl QuicStream {
     }
 
     fn reset(&mut self, code: Code) {
-        // Both fail only on a stream that is closed already.
-        let _ = self.send.reset(code.into());
+        // Both fail only on a stream that is closed already. What was finished stays: quinn would
+        // throw away what is not yet acknowledged of it.
+        if matches!(self.halves, Halves::Both | Halves::OnlyIn) {
+            let _ = self.send.reset(code.into());
+        }
         let _ = self.recv.stop(code.into());
     }
 }
@@ -112,7 +103,7 @@ impl QuicStream {
 impl Drop for QuicStream {
     fn drop(&mut self) {
         if self.halves != Halves::Neither {
-            self.reset(Code::Draining);
+            self.reset(Code::None);
         }
     }
 }
@@ -128,10 +119,6 @@ impl End for QuicStream {
         // The future holds nothing between polls: a new one each time is as good as one kept.
         let count = ready!(pin!(self.recv.read_chunks(&mut chunks)).poll(cx))?;
         let Some(count) = count else {
-            // A peer that was cut off ends what it has sent, and stops us with the reason.
-            if let Some(code) = self.poll_stopped(cx).filter(|code| *code != Code::None) {
-                return Poll::Ready(Err(ReadError::Reset(code.into()).into()));
-            }
             self.halves.out_ended();
             return Poll::Ready(Ok(0));
         };
@@ -162,11 +149,16 @@ impl End for QuicStream {
         Poll::Ready(Ok(()))
     }
 
+    /// A write of nothing tells whether the peer has stopped us. `SendStream::stopped` and
+    /// `RecvStream::received_reset` would too, but each leaves a waker in the connection that
+    /// outlives a stream which ends otherwise.
     fn probe(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match Pin::new(&mut self.send).poll_write(cx, &[]) {
             // It has all it needs, or we have ended it ourselves: then the clocks must do.
             Poll::Ready(Err(WriteError::Stopped(code))) if Code::from(code) == Code::None => Ok(()),
             Poll::Ready(Err(WriteError::ClosedStream)) => Ok(()),
+            // What had arrived before the connection went can still be read; then reading tells.
+            Poll::Ready(Err(WriteError::ConnectionLost(_))) => Ok(()),
             Poll::Ready(Err(error)) => Err(error.into()),
             Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
         }
@@ -175,16 +167,6 @@ impl End for QuicStream {
     fn abort(&mut self, code: Code) {
         self.reset(code);
         self.halves = Halves::Neither;
-    }
-
-    fn cut(&mut self, code: Code) {
-        if self.halves != Halves::Both {
-            return self.abort(code);
-        }
-        // The stop goes out ahead of the end, and tells what that end means. A stop fails only on
-        // a stream that is closed already.
-        let _ = self.recv.stop(code.into());
-        self.conclude();
     }
 
     fn pinned_bytes(&self) -> u64 {

@@ -22,38 +22,59 @@ pub(super) type Reader = ControlReader<RecvStream>;
 /// The sending half of a control stream.
 pub(super) type Writer = ControlWriter<SendStream>;
 
+/// When a tunnel that came too late may come again, in milliseconds: its process knows more by then.
+const OUTDATED_RETRY_MS: u64 = 5_000;
+
 /// A tunnel as others see it. Dropping it takes the tunnel out of the registry.
 #[derive(Debug)]
 pub(super) struct Presence {
     tunnel: Arc<Tunnel>,
-    /// None once the agent has said that it goes.
-    membership: Option<Membership>,
+    membership: Membership,
+    standing: Standing,
+}
+
+/// Whether the agent may still wish for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Here,
+    /// It has said that it goes; its visits in flight go on for a while.
+    Leaving,
 }
 
 impl Presence {
     /// Enters a tunnel, which gets no visits yet.
     pub(super) fn enter(tunnel: Tunnel, place: Place, state: &State) -> Result<Self, JoinError> {
         let tunnel = Arc::new(tunnel);
-        let membership = Some(state.registry.enter(tunnel.clone(), place)?);
-        Ok(Self { tunnel, membership })
+        let membership = state.registry.enter(tunnel.clone(), place)?;
+        Ok(Self {
+            tunnel,
+            membership,
+            standing: Standing::Here,
+        })
     }
 
     /// Answers the agent's wishes; visits come accordingly from now on.
     pub(super) fn want(&self, wanted: &[Wanted], state: &State) -> Result<Vec<Granted>, JoinError> {
         let granted = grant(&state.names, self.tunnel.client(), wanted);
-        let membership = self.membership.as_ref().ok_or(JoinError::Outdated)?;
-        membership.serve(granted_endpoint(&granted).cloned())?;
+        if self.standing == Standing::Leaving {
+            return Err(JoinError::Outdated);
+        }
+        self.membership.serve(granted_endpoint(&granted).cloned())?;
         Ok(granted)
     }
 }
 
 /// What an agent is told that may not join.
 pub(super) fn refusal(error: JoinError) -> Refused {
-    let code = match error {
-        JoinError::LabelTaken => Code::Policy,
-        JoinError::Outdated => Code::Replaced,
+    let (code, retry_after) = match error {
+        JoinError::LabelTaken => (Code::Policy, None),
+        JoinError::Outdated => (Code::Replaced, Some(OUTDATED_RETRY_MS)),
     };
-    Refused::for_good(code, error.to_string())
+    Refused {
+        code: code.number(),
+        text: error.to_string(),
+        retry_after,
+    }
 }
 
 /// Sends a frame to an agent, which must take it in time: one that does not read would hold up
@@ -79,14 +100,16 @@ pub(super) async fn run(
     let every = state.timeouts.quic.keep_alive;
     let mut keep_alive = interval_at(Instant::now() + every, every);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut window = tunnel.budget().window();
+    let mut windows = tunnel.budget().lower_windows();
     let mut nonce = 0;
     loop {
         tokio::select! {
             frame = reader.next() => match frame? {
                 Some(frame) => answer(frame, &mut writer, &mut presence, state).await?,
-                None if presence.membership.is_none() => {
-                    tunnel.connection().closed().await;
+                None if presence.standing == Standing::Leaving => {
+                    let closed = tunnel.connection().closed();
+                    // An agent that says goodbye and stays must not stay for ever.
+                    let _ = timeout(state.timeouts.leaving, closed).await;
                     return Ok(Code::None);
                 }
                 None => return Err(SessionError::Protocol("the control stream ended")),
@@ -100,8 +123,7 @@ pub(super) async fn run(
                 tunnel.asked(nonce);
                 say(&mut writer, &Frame::Ping { nonce }, state).await?;
             }
-            Ok(()) = window.changed() => {
-                let window = *window.borrow_and_update();
+            window = windows.next() => {
                 tunnel.connection().set_receive_window(var_int(window));
             }
             () = tunnel.drained() => {
@@ -127,7 +149,9 @@ async fn answer(
             say(writer, &Frame::Granted { rev, granted }, state).await?;
         }
         Frame::Leaving => {
-            presence.membership = None;
+            presence.standing = Standing::Leaving;
+            // Fails only for a tunnel that has lost its place, and gets no visits anyway.
+            let _ = presence.membership.serve(None);
             info!("the agent leaves");
         }
         Frame::Hello(_) => return Err(SessionError::Protocol("a second Hello")),

@@ -15,9 +15,6 @@ pub(super) enum SessionError {
     /// The control stream can not be used. What the agent sent may be quoted.
     #[error("{}", Escaped(&.0.to_string()))]
     Control(#[from] ControlError),
-    /// The agent took too long.
-    #[error("no Hello in time")]
-    Timeout,
     /// The agent does not read its control stream.
     #[error("the agent does not listen")]
     Deaf,
@@ -35,7 +32,7 @@ impl SessionError {
         match self {
             Self::Connection(_) => Code::None,
             Self::Control(error) if !error.is_peers_fault() => Code::None,
-            Self::Control(_) | Self::Timeout | Self::Deaf | Self::Protocol(_) => Code::Protocol,
+            Self::Control(_) | Self::Deaf | Self::Protocol(_) => Code::Protocol,
             Self::Refused(refused) => u64::from(refused.code).into(),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  handshake ─▶ identity ─▶ control stream ─▶ Hello ─▶ Welcome ─▶ control ─▶ closed
-//!      │            │              │            │         (registered while granted)
+//!      │            │              │            │    (in the registry from Hello on)
 //!      └────────────┴──────────────┴────────────┴──▶ closed with a code; nobody heard of it
 //! ```
 
@@ -52,32 +52,52 @@ pub(crate) async fn serve(incoming: Incoming, permit: OwnedSemaphorePermit, stat
 
 /// Everything after the handshake, until the connection should be closed. Says with which code.
 async fn attend(connection: &Connection, client: ClientId, state: &Arc<State>) -> Code {
-    let talking = talk(connection, client, state);
-    match state.shutdown.run_until_cancelled(talking).await {
-        Some(Ok(code)) => {
-            info!("tunnel ended: {code}");
-            code
-        }
-        Some(Err(error)) => {
-            // Where the connection itself is gone, that is why everything on it failed.
-            match connection.close_reason() {
-                Some(reason) => info!("tunnel ended: {}", describe(&reason)),
-                None => info!("tunnel ended: {error}"),
+    let talking = async {
+        match timeout(state.timeouts.hello, greet(connection)).await {
+            Ok(Ok(greeting)) => serve_agent(connection, client, greeting, state).await,
+            // Anybody can get as far as here, and is no event.
+            Ok(Err(error)) => {
+                debug!("no tunnel: {error}");
+                error.code()
             }
-            error.code()
+            Err(_) => {
+                debug!("no tunnel: no Hello in time");
+                Code::Protocol
+            }
         }
-        None => Code::Draining,
-    }
+    };
+    state
+        .shutdown
+        .run_until_cancelled(talking)
+        .await
+        .unwrap_or(Code::Draining)
 }
 
-/// Hello, Welcome, and the control stream from then on.
+/// An agent that has said Hello: the log tells when it comes and how it goes.
+async fn serve_agent(
+    connection: &Connection,
+    client: ClientId,
+    greeting: (Reader, Writer, Hello),
+    state: &Arc<State>,
+) -> Code {
+    let talked = talk(connection, client, greeting, state).await;
+    // Where the connection itself is gone, that is why everything on it failed.
+    match (&talked, connection.close_reason()) {
+        (Ok(code), _) => info!("tunnel ended: {code}"),
+        (Err(_), Some(reason)) => info!("tunnel ended: {}", describe(&reason)),
+        (Err(error), None) => info!("tunnel ended: {error}"),
+    }
+    talked.unwrap_or_else(|error| error.code())
+}
+
+/// Welcome, and the control stream from then on.
 async fn talk(
     connection: &Connection,
     client: ClientId,
+    greeting: (Reader, Writer, Hello),
     state: &Arc<State>,
 ) -> Result<Code, SessionError> {
-    let greeting = timeout(state.timeouts.hello, greet(connection));
-    let (reader, mut writer, hello) = greeting.await.map_err(|_| SessionError::Timeout)??;
+    let (reader, mut writer, hello) = greeting;
     let tunnel = Tunnel::new(client, connection.clone(), state.budget.tunnel());
     let entered = Presence::enter(tunnel, Place::from(&hello), state);
     let joined = entered.and_then(|presence| {
@@ -89,7 +109,8 @@ async fn talk(
         Err(error) => return refuse(writer, refusal(error), state).await,
     };
     let version = Escaped(&hello.agent_version);
-    info!(%version, epoch = hello.epoch, agents = state.registry.agents(), "an agent is here");
+    let agents = state.registry.agents();
+    info!(%version, epoch = hello.epoch, agents, "an agent is here");
     let welcome = Welcome {
         relay_id: state.fingerprint.to_string(),
         features: vec![],

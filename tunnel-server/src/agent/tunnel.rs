@@ -47,6 +47,11 @@ pub(crate) struct VisitStream {
     pub(crate) in_flight: TaskTrackerToken,
 }
 
+/// The tunnel takes no more visits.
+#[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
+#[error("the tunnel is closed")]
+pub(crate) struct Closed;
+
 impl Tunnel {
     /// A tunnel of the agent that proved the key `client`.
     pub(crate) fn new(client: ClientId, connection: Connection, budget: TunnelBudget) -> Self {
@@ -129,9 +134,13 @@ impl Tunnel {
 
     /// Opens a stream; waits while the agent grants no more, so the caller sets a deadline. Cancel
     /// safe.
-    pub(crate) async fn open(&self) -> Result<VisitStream, quinn::ConnectionError> {
+    pub(crate) async fn open(&self) -> Result<VisitStream, Closed> {
         let in_flight = self.visits.token();
-        let (send, recv) = self.connection.open_bi().await?;
+        // Retired before this visit was counted, it may already be closing.
+        if self.retired.is_cancelled() {
+            return Err(Closed);
+        }
+        let (send, recv) = self.connection.open_bi().await.map_err(|_| Closed)?;
         Ok(VisitStream {
             stream: QuicStream::new(send, recv),
             in_flight,

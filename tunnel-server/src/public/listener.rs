@@ -8,6 +8,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::warn;
 use tunnel_common::stream::header::canonical;
 
@@ -20,14 +21,15 @@ const BACKLOG: i32 = 4096;
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// … this often before he is not.
 const KEEPALIVE_PROBES: u32 = 3;
-/// A visitor who acknowledges nothing for so long is gone.
-const USER_TIMEOUT: Duration = Duration::from_secs(90);
 /// The first pause after accept failed; it doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause: a relay out of descriptors looks once a second.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Binds a public port. What is set here holds for every accepted connection.
+///
+/// No `TCP_USER_TIMEOUT`: Linux counts a visitor who acknowledges but does not read, a paused
+/// video, as one who is gone.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(
         Domain::for_address(address),
@@ -44,7 +46,6 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
         .with_interval(KEEPALIVE_IDLE)
         .with_retries(KEEPALIVE_PROBES);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -63,7 +64,7 @@ pub(crate) async fn accept_visitors(
 }
 
 async fn accept_for_ever(listener: TcpListener, permits: Arc<Semaphore>, state: &Arc<State>) {
-    let mut pause = MIN_PAUSE;
+    let (mut pause, mut said) = (MIN_PAUSE, None::<Instant>);
     while let Ok(permit) = permits.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, visitor)) => {
@@ -77,7 +78,10 @@ async fn accept_for_ever(listener: TcpListener, permits: Arc<Semaphore>, state: 
             // The visitor left before he was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                warn!(%error, "visitors can not be accepted for the moment");
+                if said.is_none_or(|at| at.elapsed() >= MAX_PAUSE) {
+                    warn!(%error, "visitors can not be accepted for the moment");
+                    said = Some(Instant::now());
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(MAX_PAUSE);
             }

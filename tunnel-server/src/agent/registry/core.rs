@@ -12,7 +12,7 @@ use tunnel_common::identity::{ClientId, Label};
 use tunnel_common::wire::frame::{EndpointRef, Hello, Instance};
 
 /// Tunnels of one agent at one time: a pool of four, twice during a restart, and another process.
-/// One more displaces the oldest.
+/// One more displaces the oldest, and one that does not serve first.
 pub(crate) const MAX_TUNNELS_PER_AGENT: usize = 16;
 
 /// Tells the tunnels of a registry apart; never used again.
@@ -108,7 +108,11 @@ impl<T> Core<T> {
             return Err(JoinError::LabelTaken);
         }
         let full = agent.members.len() >= MAX_TUNNELS_PER_AGENT;
-        let displaced = full.then(|| agent.members.remove(0).tunnel);
+        let idle = agent
+            .members
+            .iter()
+            .position(|member| member.endpoint.is_none());
+        let displaced = full.then(|| agent.members.remove(idle.unwrap_or(0)).tunnel);
         self.next += 1;
         let serial = self.next;
         agent.members.push(Member {

@@ -146,14 +146,15 @@ fn agents_do_not_touch_each_other() {
 }
 
 #[test]
-fn one_tunnel_too_many_displaces_the_oldest_whether_it_serves_or_not() {
+fn one_tunnel_too_many_displaces_the_oldest_and_one_that_does_not_serve_first() {
     let mut core = Core::default();
-    core.enter(id(1), place(0, 0), "oldest").expect("enters");
-    for instance in 1..MAX_TUNNELS_PER_AGENT {
+    join(&mut core, id(1), place(0, 0), "oldest").expect("joins");
+    core.enter(id(1), place(1, 0), "idle").expect("enters");
+    for instance in 2..MAX_TUNNELS_PER_AGENT {
         join(&mut core, id(1), place(instance as u8, 0), "older").expect("joins");
     }
-    let entered = core.enter(id(1), place(200, 0), "newest").expect("enters");
-    assert_eq!(entered.displaced, Some("oldest"));
-    let entered = core.enter(id(1), place(201, 0), "newest").expect("enters");
-    assert_eq!(entered.displaced, Some("older"));
+    let (_, displaced) = join(&mut core, id(1), place(200, 0), "newest").expect("joins");
+    assert_eq!(displaced, ["idle"]);
+    let (_, displaced) = join(&mut core, id(1), place(201, 0), "newest").expect("joins");
+    assert_eq!(displaced, ["oldest"]);
 }

@@ -1,0 +1,119 @@
+//! What a relay says that it granted: a stranger's words, which end up on standard output.
+
+use tunnel_common::hostname::Hostname;
+use tunnel_common::identity::Label;
+use tunnel_common::wire::code::Code;
+use tunnel_common::wire::frame::{EndpointRef, Granted, Outcome, Refused};
+
+use super::control::ControlFailure;
+
+/// The URLs at which the endpoint `name` is granted, or why it is not.
+///
+/// A URL that is no `https://<id>.<domain>[:port]` for our own id is the relay's fault: it would be
+/// shown to people and read by scripts.
+pub(crate) fn urls(
+    name: &EndpointRef,
+    id: Label,
+    granted: &[Granted],
+) -> Result<Vec<String>, ControlFailure> {
+    match granted
+        .iter()
+        .find(|grant| grant.endpoint == *name)
+        .map(|grant| &grant.outcome)
+    {
+        Some(Outcome::Urls(urls)) if !urls.is_empty() => {
+            if urls.iter().all(|url| is_ours(url, id)) {
+                Ok(urls.clone())
+            } else {
+                Err(ControlFailure::Protocol(
+                    "the relay grants a URL that is not ours",
+                ))
+            }
+        }
+        Some(Outcome::Refused(refused)) => Err(ControlFailure::Refused(refused.clone())),
+        _ => {
+            let nothing = Refused::for_good(Code::Refused, "the relay granted nothing");
+            Err(ControlFailure::Refused(nothing))
+        }
+    }
+}
+
+fn is_ours(url: &str, id: Label) -> bool {
+    let Some(rest) = url.strip_prefix("https://") else {
+        return false;
+    };
+    let (host, port) = rest
+        .split_once(':')
+        .map_or((rest, None), |(host, port)| (host, Some(port)));
+    let port_is_one = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    let first_label = host.parse::<Hostname>().ok().and_then(|host| {
+        let (first, _) = host.split_first()?;
+        first.parse::<Label>().ok()
+    });
+    port_is_one && first_label == Some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    fn granted(name: &str, urls: &[&str]) -> Granted {
+        let endpoint = EndpointRef::try_from(name.to_owned()).expect("a ref");
+        let urls = urls.iter().map(|url| (*url).to_owned()).collect();
+        Granted {
+            endpoint,
+            outcome: Outcome::Urls(urls),
+        }
+    }
+
+    fn of(granted: &[Granted]) -> Result<Vec<String>, ControlFailure> {
+        urls(
+            &EndpointRef::default(),
+            ID.parse().expect("a label"),
+            granted,
+        )
+    }
+
+    #[test]
+    fn the_grant_of_this_endpoint_is_taken_wherever_it_stands() {
+        let url = format!("https://{ID}.example.com:8443");
+        let grants = [
+            granted("other", &["https://x.example"]),
+            granted("main", &[&url]),
+        ];
+        assert_eq!(of(&grants).expect("granted"), [url]);
+    }
+
+    #[test]
+    fn a_url_that_is_not_ours_is_never_shown() {
+        let bad = [
+            format!("https://{ID}.example.com\nID: other"),
+            format!("https://{ID}.example.com:99999"),
+            format!("https://{ID}.example.com/path"),
+            format!("http://{ID}.example.com"),
+            "https://bbbbbbbbbbbbbbbbbbbbbbbbba.example.com".to_owned(),
+            format!("https://{ID}"),
+            "\u{1b}[31m".to_owned(),
+        ];
+        for url in bad {
+            let refused = of(&[granted("main", &[&url])]);
+            assert!(
+                matches!(refused, Err(ControlFailure::Protocol(_))),
+                "{url:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_granted_is_a_refusal() {
+        for grants in [
+            vec![],
+            vec![granted("main", &[])],
+            vec![granted("other", &["x"])],
+        ] {
+            assert!(matches!(of(&grants), Err(ControlFailure::Refused(_))));
+        }
+    }
+}
