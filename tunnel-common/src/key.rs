@@ -5,11 +5,14 @@
 //! one is on the disk, complete, before anybody uses it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::ErrorKind::{PermissionDenied, Unsupported};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData as _};
+
+use rustix::fs::{CWD, RenameFlags};
 
 use crate::identity::KeyFingerprint;
 use crate::tls;
@@ -133,14 +136,25 @@ pub fn fingerprint(key: &KeyPair) -> KeyFingerprint {
 }
 
 fn read_bounded(path: &Path) -> io::Result<String> {
-    let size = fs::metadata(path)?.len();
-    if size > MAX_KEY_FILE_BYTES {
+    let file = File::open(path).map_err(|error| tell_dangling(path, error))?;
+    let mut text = String::new();
+    file.take(MAX_KEY_FILE_BYTES + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_KEY_FILE_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::InvalidData,
             "it is far too large for a key",
         ));
     }
-    fs::read_to_string(path)
+    Ok(text)
+}
+
+/// A link to a file that is not there, a secret that is not mounted yet, is not "no key".
+fn tell_dangling(path: &Path, error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() {
+        return io::Error::other("it is a link to a file that is not there");
+    }
+    error
 }
 
 fn parse(path: &Path, pem: &str) -> Result<KeyPair, KeyError> {
@@ -172,15 +186,26 @@ fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .mode(0o700)
         .create(folder)?;
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
+    // Random: in containers every process has the same number.
+    temporary.push(format!(".{:016x}.tmp", fastrand::u64(..)));
     let temporary = PathBuf::from(temporary);
-    // Left behind by a process of the same number that was killed here, as in a container.
-    let _ = fs::remove_file(&temporary);
-    let written = fill(&temporary, bytes).and_then(|()| fs::hard_link(&temporary, path));
+    let written = fill(&temporary, bytes).and_then(|()| place(&temporary, path));
     // An error of the above is the one to tell; what is left behind has no name that is ever read.
     let _ = fs::remove_file(&temporary);
     written?;
     File::open(folder)?.sync_all()
+}
+
+/// Gives a file its name, unless somebody has it.
+fn place(temporary: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(temporary, path) {
+        Err(error) if matches!(error.kind(), Unsupported | PermissionDenied) => {
+            // No links on this file system, as on FAT and some mounts.
+            rustix::fs::renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE)?;
+            Ok(())
+        }
+        linked => linked,
+    }
 }
 
 fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -240,6 +265,20 @@ mod tests {
             assert!(error.contains("agent.key"), "{error}");
             assert_eq!(fs::read_to_string(&path).expect("reads"), content);
         }
+    }
+
+    #[test]
+    fn a_link_to_a_secret_that_is_not_mounted_yet_is_no_reason_for_a_new_identity() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, secret) = (
+            folder.path().join("agent.key"),
+            folder.path().join("secret"),
+        );
+        std::os::unix::fs::symlink(&secret, &path).expect("links");
+        let error = load_or_make(&path).expect_err("no key").to_string();
+        assert!(error.contains("link"), "{error}");
+        fs::write(&secret, tls::generate_key().expect("a key").serialize_pem()).expect("writes");
+        assert_eq!(load_or_make(&path).expect("reads").1, Origin::Found);
     }
 
     #[test]

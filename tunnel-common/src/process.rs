@@ -43,10 +43,16 @@ pub fn raise_descriptor_limit() -> u64 {
     in_force.unwrap_or(DESCRIPTORS_WITHOUT_LIMIT)
 }
 
-/// The default memory budget: a quarter of the machine's memory, in bytes.
+/// The default memory budget in bytes: a quarter of what this process may use, the machine's memory
+/// or less in a container.
 pub fn default_memory_budget() -> u64 {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    total_memory(&meminfo).unwrap_or(MEMORY_IF_UNKNOWN) / MEMORY_SHARE
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let machine = total_memory(&read("/proc/meminfo")).unwrap_or(MEMORY_IF_UNKNOWN);
+    let container = read("/sys/fs/cgroup/memory.max")
+        .trim()
+        .parse()
+        .unwrap_or(u64::MAX);
+    machine.min(container) / MEMORY_SHARE
 }
 
 fn total_memory(meminfo: &str) -> Option<u64> {
@@ -99,7 +105,8 @@ impl EndSignals {
 
 /// Sends the log to standard error: INFO and above, or what `RUST_LOG` asks for.
 ///
-/// rustls is held at ERROR whatever is asked, because it logs names that strangers send.
+/// rustls is held at ERROR, because it logs names that strangers send, unless `RUST_LOG` names one
+/// of its modules.
 pub fn init_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let quiet = "rustls=error".parse().expect("a directive");

@@ -168,6 +168,9 @@ pub fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
 /// Whether the process has said that its buffers are small: once is enough.
 static WARNED: AtomicBool = AtomicBool::new(false);
 
+/// Linux reports twice what it was asked for: half is for its own bookkeeping.
+const KERNEL_SHARE: usize = if cfg!(target_os = "linux") { 2 } else { 1 };
+
 fn enlarge(socket: &Socket) {
     // The forced form needs a capability and ignores the system's limit; the plain one is cut.
     if sockopt::set_socket_recv_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
@@ -176,7 +179,8 @@ fn enlarge(socket: &Socket) {
     if sockopt::set_socket_send_buffer_size_force(socket, SOCKET_BUFFER_BYTES).is_err() {
         let _ = socket.set_send_buffer_size(SOCKET_BUFFER_BYTES);
     }
-    let got = socket.recv_buffer_size().unwrap_or(0);
+    let sizes = [socket.recv_buffer_size(), socket.send_buffer_size()];
+    let got = sizes.into_iter().flatten().min().unwrap_or(0) / KERNEL_SHARE;
     if got < SOCKET_BUFFER_BYTES && !WARNED.swap(true, Ordering::Relaxed) {
         warn!(
             "the system allows UDP buffers of {got} bytes only; for full speed: \

@@ -2,7 +2,8 @@
 //!
 //! 1. Read the ClientHello under one deadline.
 //! 2. Route by the server name; refuse what is not ours.
-//! 3. Open a stream to the agent, with the header and the visitor's bytes in one write.
+//! 3. Open a stream to the agent, with the header and the visitor's bytes in one write; if the
+//!    tunnel has just died, on the next one.
 //! 4. Splice until it is over.
 
 use std::net::SocketAddr;
@@ -12,30 +13,34 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
+use tunnel_common::identity::Label;
 use tunnel_common::splice::ended::{Cause, Ended, Limit};
 use tunnel_common::splice::options::Options;
 use tunnel_common::splice::pump::Splice;
 use tunnel_common::splice::tcp::TcpEnd;
 use tunnel_common::stream::header::{StreamHeader, VisitId, canonical};
 use tunnel_common::stream::quic::QuicStream;
+use tunnel_common::wire::frame::EndpointRef;
 
 use super::client_hello::{self, ClientHello, FirstFlight, ReadError};
 use super::plain_http;
 use super::refusal::{Alert, send_and_close};
 use super::route::{Route, route};
-use crate::agent::open::{Passage, open};
+use crate::agent::open::{Offline, Passage, open};
 use crate::agent::registry::Candidate;
-use crate::agent::tunnel::VisitStream;
+use crate::agent::tunnel::{Tunnel, VisitStream};
 use crate::state::State;
 use crate::visits::Visit;
 
-/// Serves one visitor. Dropping the future resets the visitor's connection and the stream.
+/// How often a visitor is taken to a tunnel that has just died before he is sent away.
+const MAX_ATTEMPTS: usize = 3;
+
+/// Serves one visitor. Dropping the future ends the visitor's connection; once bytes flow, by a
+/// reset, and that of the stream too.
 pub(crate) async fn serve(mut visitor: TcpStream, address: SocketAddr, state: Arc<State>) {
     let receiving = receive(&mut visitor, address, &state);
     match state.shutdown.run_until_cancelled(receiving).await {
-        Some(Reception::Pass(hello, passage)) => {
-            pass(visitor, passage, hello, address, &state).await;
-        }
+        Some(Reception::Pass(begun)) => pass(visitor, begun, address, &state).await,
         Some(Reception::Refuse(last_words)) => {
             send_and_close(visitor, &last_words, state.timeouts.refusal_linger).await;
         }
@@ -45,22 +50,32 @@ pub(crate) async fn serve(mut visitor: TcpStream, address: SocketAddr, state: Ar
 
 /// What becomes of a visitor.
 enum Reception {
-    /// He goes to an agent.
-    Pass(ClientHello, Passage),
+    /// His hello is on its way to an agent.
+    Pass(Begun),
     /// He is told something, and goes.
     Refuse(Vec<u8>),
     /// There is nobody to be told anything.
     Close,
 }
 
-/// Reads what the visitor wants, and finds the agent for it.
+/// A visit whose stream has its first bytes.
+struct Begun {
+    id: VisitId,
+    passage: Passage,
+}
+
+/// Reads what the visitor wants, and takes it to the agent.
 async fn receive(visitor: &mut TcpStream, address: SocketAddr, state: &State) -> Reception {
     let reading = timeout(state.timeouts.client_hello, client_hello::read(visitor));
     let refusal = match reading.await {
-        Ok(Ok(FirstFlight::Tls(hello))) => match admit(state, &hello, address).await {
-            Ok(passage) => return Reception::Pass(hello, passage),
-            Err(alert) => alert.to_bytes().to_vec(),
-        },
+        Ok(Ok(FirstFlight::Tls(hello))) => {
+            // A socket that no longer knows its own address breaks soon; till then any will do.
+            let public = visitor.local_addr().map_or(address, canonical);
+            match admit(state, &hello, address, public).await {
+                Ok(begun) => return Reception::Pass(begun),
+                Err(alert) => alert.to_bytes().to_vec(),
+            }
+        }
         Ok(Ok(FirstFlight::Http(head))) => redirect(state, &head),
         Ok(Err(ReadError::Refused { alert, why })) => {
             debug!(%address, %why, "refused: no TLS that could be routed");
@@ -75,8 +90,13 @@ async fn receive(visitor: &mut TcpStream, address: SocketAddr, state: &State) ->
     Reception::Refuse(refusal)
 }
 
-/// Finds the visitor a stream to an agent, or the alert that he gets instead.
-async fn admit(state: &State, hello: &ClientHello, address: SocketAddr) -> Result<Passage, Alert> {
+/// Takes the visitor's hello to an agent, or says with which alert he is sent away.
+async fn admit(
+    state: &State,
+    hello: &ClientHello,
+    address: SocketAddr,
+    public: SocketAddr,
+) -> Result<Begun, Alert> {
     let label = match route(&state.names, hello.server_name.as_deref()) {
         Route::Agent(label) => label,
         Route::Refuse(alert) => {
@@ -84,46 +104,78 @@ async fn admit(state: &State, hello: &ClientHello, address: SocketAddr) -> Resul
             return Err(alert);
         }
     };
-    match timeout(state.timeouts.stream_open, open(&state.registry, label)).await {
-        Ok(Ok(passage)) => Ok(passage),
-        Ok(Err(error)) => {
-            debug!(%address, %label, "refused: {error}");
+    let id = state.visits.draw_id();
+    let header = |endpoint| StreamHeader {
+        visitor: address,
+        public,
+        server_name: hello.server_name.clone(),
+        alpn: hello.alpn.first().cloned(),
+        visit: id,
+        endpoint,
+    };
+    let mut trying = None;
+    let beginning = begin(state, label, header, &hello.bytes, &mut trying);
+    match timeout(state.timeouts.stream_open, beginning).await {
+        Ok(Ok(passage)) => Ok(Begun { id, passage }),
+        Ok(Err(Offline)) => {
+            debug!(%address, %label, "refused: {Offline}");
             // Whether an id is unknown or offline is nobody's business.
             Err(Alert::UNRECOGNIZED_NAME)
         }
         Err(_) => {
-            debug!(%address, %label, "refused: no tunnel of the agent had room in time");
+            debug!(%address, %label, "refused: no tunnel of the agent took the visit in time");
+            if let Some(tunnel) = trying {
+                tunnel.doubt();
+            }
             Err(Alert::INTERNAL_ERROR)
         }
     }
 }
 
-/// Hands the visitor over to the agent, and stays until the visit is over.
-async fn pass(
-    visitor: TcpStream,
-    passage: Passage,
-    hello: ClientHello,
-    address: SocketAddr,
+/// Opens a stream and sends header and hello, in one write; on the next tunnel if one dies at it.
+/// `trying` is the tunnel that has the hello now.
+async fn begin(
     state: &State,
-) {
-    let Passage {
-        to: Candidate { tunnel, endpoint },
-        opened,
-    } = passage;
-    let VisitStream {
-        mut stream,
-        in_flight,
-    } = opened;
-    let id = state.visits.draw_id();
-    let visit = state.visits.enter(id, tunnel.client(), endpoint, address);
-    debug!(visit = %id, visitor = %visit.visitor, agent = %visit.agent.label(), "visit begins");
-
-    let mut first = [header(&visitor, &hello, &visit, id), hello.bytes];
-    if !begin(&mut stream, &mut first, &visit, state).await {
-        tunnel.doubt();
-        let last_words = Alert::INTERNAL_ERROR.to_bytes();
-        return send_and_close(visitor, &last_words, state.timeouts.refusal_linger).await;
+    label: Label,
+    header: impl Fn(EndpointRef) -> StreamHeader,
+    hello: &Bytes,
+    trying: &mut Option<Arc<Tunnel>>,
+) -> Result<Passage, Offline> {
+    for _ in 0..MAX_ATTEMPTS {
+        let mut passage = open(&state.registry, label).await?;
+        let Candidate { tunnel, endpoint } = &passage.to;
+        *trying = Some(tunnel.clone());
+        let header = Bytes::from(header(endpoint.clone()).encode());
+        match passage
+            .opened
+            .stream
+            .send_all(&mut [header, hello.clone()])
+            .await
+        {
+            Ok(()) => return Ok(passage),
+            Err(error) => {
+                debug!(%label, %error, "a tunnel broke before the visit began");
+                tunnel.doubt();
+            }
+        }
     }
+    Err(Offline)
+}
+
+/// Joins the visitor and the agent, and stays until the visit is over.
+async fn pass(visitor: TcpStream, begun: Begun, address: SocketAddr, state: &State) {
+    let Begun {
+        id,
+        passage:
+            Passage {
+                to: Candidate { tunnel, endpoint },
+                opened,
+            },
+    } = begun;
+    let VisitStream { stream, in_flight } = opened;
+    let visit = state.visits.enter(id, tunnel.client(), endpoint, address);
+    let (agent, endpoint) = (visit.agent.label(), &visit.endpoint);
+    debug!(visit = %id, visitor = %visit.visitor, %agent, %endpoint, "visit begins");
     let options = Options {
         pool: state.pool.clone(),
         budget: tunnel.budget().clone(),
@@ -139,36 +191,11 @@ async fn pass(
     drop(in_flight);
 }
 
-/// Sends header and hello. No clock of the splice runs yet: an agent that takes no bytes would hold
-/// the visitor for ever.
-async fn begin(stream: &mut QuicStream, first: &mut [Bytes], visit: &Visit, state: &State) -> bool {
-    let sending = timeout(state.timeouts.stream_open, stream.send_all(first));
-    tokio::select! {
-        sent = sending => matches!(sent, Ok(Ok(()))),
-        _ = visit.ended() => false,
-    }
-}
-
 async fn run(mut splice: Splice<TcpEnd, QuicStream>, visit: &Visit) -> Ended {
     tokio::select! {
         ended = &mut splice => ended,
         code = visit.ended() => splice.abort(code),
     }
-}
-
-/// The header of the visit's stream, encoded.
-fn header(visitor: &TcpStream, hello: &ClientHello, visit: &Visit, id: VisitId) -> Bytes {
-    // A socket that no longer knows its own address breaks at the first byte; till then any will do.
-    let public = visitor.local_addr().map_or(visit.visitor, canonical);
-    let header = StreamHeader {
-        visitor: visit.visitor,
-        public,
-        server_name: hello.server_name.clone(),
-        alpn: hello.alpn.first().cloned(),
-        visit: id,
-        endpoint: visit.endpoint.clone(),
-    };
-    header.encode().into()
 }
 
 /// The answer to plain HTTP: the same address with TLS, if the host is one that we may serve.

@@ -32,6 +32,7 @@ struct Script {
 enum Event {
     Bytes(&'static [u8]),
     End,
+    Truncated,
     Reset,
 }
 
@@ -94,6 +95,7 @@ impl End for Scripted {
                 Poll::Ready(Ok(bytes.len()))
             }
             Some(Event::End) => Poll::Ready(Ok(0)),
+            Some(Event::Truncated) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
             Some(Event::Reset) => Poll::Ready(Err(reset())),
             None => {
                 script.waker = Some(cx.waker().clone());
@@ -252,6 +254,85 @@ async fn what_a_broken_side_never_ends_is_ended_for_it() {
     assert_lasted(lasted, Timeouts::default().linger);
     assert!(
         matches!(ended.cause, Cause::Broke { side: Side::B, .. }),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_is_cut_off_without_an_end_gets_his_answer_but_the_service_no_end() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    a.sends(Event::Bytes(b"request"));
+    a.sends(Event::Truncated);
+    assert!(settle(&mut splice).await.is_none());
+    b.sends(Event::Bytes(b"answer"));
+    b.sends(Event::End);
+    let ended = splice.await;
+    assert!(
+        matches!(ended.cause, Cause::Broke { side: Side::A, .. }),
+        "{ended:?}"
+    );
+    assert_eq!(a.got(), b"answer");
+    assert!(a.saw_clean_end() && a.saw_reset().is_none());
+    assert!(!b.saw_clean_end() && b.saw_reset() == Some(Code::VisitorAborted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_does_not_overtake_what_the_service_sent_before_it() {
+    let (a, b) = (end(), end());
+    b.sends(Event::Bytes(b"half an answer"));
+    b.sends(Event::Reset);
+    let mut splice = splice(&a, &b);
+    assert!(settle(&mut splice).await.is_none());
+    assert_eq!((a.got(), a.saw_reset()), (b"half an answer".to_vec(), None));
+    let (lasted, _) = outlives(splice).await;
+    assert_eq!(
+        lasted.as_millis() / 10,
+        Timeouts::default().arrival.as_millis() / 10
+    );
+    assert!(a.saw_reset().is_some() && !a.saw_clean_end());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_answer_is_not_reset_when_the_upload_behind_it_breaks() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    b.sends(Event::Bytes(b"answer"));
+    b.sends(Event::End);
+    assert!(settle(&mut splice).await.is_none());
+    b.then(|script| script.put_error = true);
+    a.sends(Event::Bytes(b"more"));
+    let ended = splice.await;
+    assert!(
+        matches!(ended.cause, Cause::Broke { side: Side::B, .. }),
+        "{ended:?}"
+    );
+    assert_eq!((a.saw_clean_end(), a.saw_reset()), (true, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_who_drips_is_stalled_all_the_same() {
+    let budget = MemoryBudget::new(0);
+    let (a, b) = (end(), end());
+    a.then(|script| script.room = 1);
+    b.then(|script| script.pinned = 8 * STREAM_WINDOW);
+    b.sends(Event::Bytes(b"a long video"));
+    let mut splice = Splice::new(
+        a.clone(),
+        b,
+        Options {
+            budget: budget.tunnel(),
+            ..options()
+        },
+    );
+    for _ in 0..5 {
+        assert!(settle(&mut splice).await.is_none());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        a.then(|script| script.room = 1);
+    }
+    let ended = settle(&mut splice).await.expect("evicted");
+    assert!(
+        matches!(ended.cause, Cause::Limit(Limit::Evicted)),
         "{ended:?}"
     );
 }
