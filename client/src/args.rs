@@ -1,7 +1,5 @@
 //! The command line of `client`, and what it means.
 
-use std::env;
-use std::fmt;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -13,6 +11,7 @@ use tunnel_client::local::LocalService;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::key::{self, DataDir, KeyError, Origin};
+use tunnel_common::process::Mistakes;
 use tunnel_common::quic::Congestion;
 
 /// The longest protocol name (RFC 7301, 3.1).
@@ -83,16 +82,6 @@ pub(crate) enum Command {
     Demo,
 }
 
-/// Everything that is wrong with a command line, each on a line of its own.
-#[derive(Debug)]
-pub(crate) struct Mistakes(Vec<String>);
-
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
-}
-
 impl Args {
     /// Reads the key, or makes one if there is none.
     pub(crate) fn into_command(self) -> Result<Command, Mistakes> {
@@ -135,10 +124,7 @@ impl Publish {
     }
 
     fn key(&self) -> Result<KeyPair, KeyError> {
-        let data = match &self.data_dir {
-            Some(path) => DataDir::new(path),
-            None => DataDir::by_default("client", |name| env::var_os(name).map(PathBuf::from)),
-        };
+        let data = DataDir::chosen(self.data_dir.as_deref(), "client");
         let path = data.file(&self.primary_key);
         let (key, origin) = key::load_or_make(&path)?;
         if origin == Origin::Made {

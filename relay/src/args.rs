@@ -1,7 +1,5 @@
 //! The command line of `server`, and what it means.
 
-use std::env;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +10,7 @@ use rustls::sign::CertifiedKey;
 use tracing::warn;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::key::{self, DataDir, Origin};
-use tunnel_common::process;
+use tunnel_common::process::{self, Mistakes};
 use tunnel_common::quic::Congestion;
 use tunnel_server::cert;
 use tunnel_server::config::{self, Config, Suffixes};
@@ -75,16 +73,6 @@ pub(crate) struct Setup {
     pub(crate) reached_at: String,
 }
 
-/// Everything that is wrong with a command line, each on a line of its own.
-#[derive(Debug)]
-pub(crate) struct Mistakes(Vec<String>);
-
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\n"))
-    }
-}
-
 impl Args {
     /// Reads the files that are named, and makes the relay's key if it has none.
     pub(crate) fn into_setup(self) -> Result<Setup, Mistakes> {
@@ -125,10 +113,7 @@ impl Args {
     }
 
     fn identity(&self) -> anyhow::Result<Arc<CertifiedKey>> {
-        let data = match &self.data_dir {
-            Some(path) => DataDir::new(path),
-            None => DataDir::by_default("server", |name| env::var_os(name).map(PathBuf::from)),
-        };
+        let data = DataDir::chosen(self.data_dir.as_deref(), "server");
         if let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) {
             return Ok(cert::from_pem_files(&data.file(chain), &data.file(key))?);
         }

@@ -30,6 +30,12 @@ impl DataDir {
         Self(path.into())
     }
 
+    /// The folder that the user chose for `binary`, or else the one by default.
+    pub fn chosen(path: Option<&Path>, binary: &str) -> Self {
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        path.map_or_else(|| Self::by_default(binary, variable), Self::new)
+    }
+
     /// The folder where `binary` keeps its state when nobody says otherwise: `$STATE_DIRECTORY`
     /// (systemd), else `$XDG_STATE_HOME/<binary>`, else the working directory.
     ///

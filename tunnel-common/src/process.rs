@@ -1,6 +1,7 @@
 //! The rim of both binaries: descriptors, memory, signals, log.
 
 use std::error::Error;
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::iter;
 
@@ -61,6 +62,16 @@ fn total_memory(meminfo: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// Everything that is wrong with a command line or a configuration, each on a line of its own.
+#[derive(Debug)]
+pub struct Mistakes(pub Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
 }
 
 /// An error with its causes, as a user reads it. Many errors here name their cause themselves: what

@@ -92,21 +92,13 @@ impl Direction {
                 State::Moving if self.held.is_empty() => {
                     ready!(self.poll_take(cx, source, sink, pool))?;
                 }
-                State::Moving => {
-                    let put = ready!(sink.poll_put(cx, &mut self.held)).map_err(Fault::Sink)?;
-                    self.moved += put as u64;
-                    self.unflushed = true;
-                }
+                State::Moving => ready!(self.poll_put(cx, sink))?,
                 State::Finishing => {
                     ready!(sink.poll_finish(cx)).map_err(Fault::Sink)?;
                     self.unflushed = false;
                     self.state = State::Finished;
                 }
-                State::Draining if !self.held.is_empty() => {
-                    let put = ready!(sink.poll_put(cx, &mut self.held)).map_err(Fault::Sink)?;
-                    self.moved += put as u64;
-                    self.unflushed = true;
-                }
+                State::Draining if !self.held.is_empty() => ready!(self.poll_put(cx, sink))?,
                 State::Draining => {
                     ready!(self.poll_flush(cx, sink))?;
                     self.state = State::Lost;
@@ -135,6 +127,13 @@ impl Direction {
                 return Poll::Pending;
             }
         }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_put(&mut self, cx: &mut Context<'_>, sink: &mut impl End) -> Poll<Result<(), Fault>> {
+        let put = ready!(sink.poll_put(cx, &mut self.held)).map_err(Fault::Sink)?;
+        self.moved += put as u64;
+        self.unflushed = true;
         Poll::Ready(Ok(()))
     }
 
