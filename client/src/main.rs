@@ -51,7 +51,7 @@ async fn publish(config: Config) -> anyhow::Result<()> {
     let mut signals = EndSignals::listen().context("signals can not be received")?;
     let local = config.endpoint.local.to_string();
     let client = Client::new(config)?;
-    info!(id = %client.id(), %local, "publishing");
+    info!(id = %client.id(), key = %client.key(), %local, "publishing");
     let announcing = announce::announce(client.status(), std::io::stdout());
     let shutdown = CancellationToken::new();
     let running = client.run(shutdown.clone());

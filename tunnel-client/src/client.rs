@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tunnel_common::budget::MemoryBudget;
 use tunnel_common::escape::Escaped;
-use tunnel_common::identity::Label;
+use tunnel_common::identity::{KeyFingerprint, Label};
 use tunnel_common::splice::buffer::BufferPool;
 use tunnel_common::tls::{self, CertificateError};
 use tunnel_common::wire::frame::{Instance, Refused};
@@ -43,7 +43,7 @@ pub struct RefusedByRelay(pub Refused);
 #[derive(Debug)]
 pub struct Client {
     keeper: Keeper,
-    id: Label,
+    key: KeyFingerprint,
     status: watch::Receiver<Status>,
 }
 
@@ -51,7 +51,7 @@ impl Client {
     /// Checks the configuration. Nothing is dialled before [`run`](Self::run).
     pub fn new(config: Config) -> Result<Self, ClientError> {
         let endpoint = Endpoint::new(config.endpoint, config.clock.clone())?;
-        let id = endpoint.label();
+        let key = endpoint.id();
         let budget = MemoryBudget::new(config.memory_budget);
         let tls = TlsSettings {
             identity: endpoint.identity()?,
@@ -84,12 +84,21 @@ impl Client {
             instance: draw_instance()?,
             status: sender,
         };
-        Ok(Self { keeper, id, status })
+        Ok(Self {
+            keeper,
+            key,
+            status,
+        })
     }
 
     /// The id that visitors see in the URL.
     pub fn id(&self) -> Label {
-        self.id
+        self.key.label()
+    }
+
+    /// The fingerprint of the key that visitors are shown, to be pinned.
+    pub fn key(&self) -> KeyFingerprint {
+        self.key
     }
 
     /// How the agent stands, now and at each change. It ends when the agent does.

@@ -58,6 +58,11 @@ impl Endpoint {
         &self.name
     }
 
+    /// Whose it is.
+    pub fn id(&self) -> ClientId {
+        self.id
+    }
+
     /// The id that visitors see in the URL.
     pub fn label(&self) -> Label {
         self.id.label()
