@@ -78,6 +78,10 @@ impl End for VisitorTls {
         self.stream().abort(code);
     }
 
+    fn ends_soundly(&self) -> bool {
+        true
+    }
+
     fn pinned_bytes(&self) -> u64 {
         self.tls.get_ref().0.pinned_bytes()
     }

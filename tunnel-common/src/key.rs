@@ -56,7 +56,9 @@ impl DataDir {
     /// Where the file `name` is: an absolute name stands for itself, a relative one is in this
     /// folder, unless the working directory has such a file.
     pub fn file(&self, name: &Path) -> PathBuf {
-        if name.is_absolute() || name.is_file() {
+        // A link counts as the file that it is to lead to, even if that is not there yet.
+        let is_here = fs::symlink_metadata(name).is_ok_and(|found| !found.is_dir());
+        if name.is_absolute() || is_here {
             name.to_owned()
         } else {
             self.0.join(name)
@@ -199,7 +201,9 @@ fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // An error of the above is the one to tell; what is left behind has no name that is ever read.
     let _ = fs::remove_file(&temporary);
     written?;
-    File::open(folder)?.sync_all()
+    // The key is in its place; some folders can not be opened or synced, and need not be.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
 }
 
 /// Gives a file its name, unless somebody has it.

@@ -45,7 +45,8 @@ fn is_ours(url: &str, id: Label) -> bool {
     let (host, port) = rest
         .split_once(':')
         .map_or((rest, None), |(host, port)| (host, Some(port)));
-    let port_is_one = port.is_none_or(|port| port.parse::<u16>().is_ok());
+    let digits = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
+    let port_is_one = port.is_none_or(|port| digits(port) && port.parse::<u16>().is_ok());
     let first_label = host.parse::<Hostname>().ok().and_then(|host| {
         let (first, _) = host.split_first()?;
         first.parse::<Label>().ok()
@@ -92,6 +93,7 @@ mod tests {
             format!("https://{ID}.example.com\nID: other"),
             format!("https://{ID}.example.com:99999"),
             format!("https://{ID}.example.com/path"),
+            format!("https://{ID}.example.com:+443"),
             format!("http://{ID}.example.com"),
             "https://bbbbbbbbbbbbbbbbbbbbbbbbba.example.com".to_owned(),
             format!("https://{ID}"),

@@ -35,6 +35,7 @@ pub(super) struct Direction {
     moved: u64,
     blocked: Option<Blocked>,
     discarding_since: Option<Instant>,
+    finished_at: Option<Instant>,
     source: Source,
 }
 
@@ -43,8 +44,7 @@ pub(super) struct Direction {
 enum Source {
     #[default]
     Whole,
-    /// It has broken: its end is no clean one. A socket whose error was told to a write reads as
-    /// if it had ended cleanly.
+    /// It has broken: its end is no clean one.
     Cut,
 }
 
@@ -151,6 +151,9 @@ impl Direction {
         if sink.is_discarding() && self.discarding_since.is_none() {
             self.discarding_since = Some(now);
         }
+        if self.is_finished() && self.finished_at.is_none() {
+            self.finished_at = Some(now);
+        }
         if !self.waits_for_sink() {
             self.blocked = None;
             return;
@@ -198,22 +201,29 @@ impl Direction {
         booking.is_some_and(|booking| booking.poll_evicted(cx).is_ready())
     }
 
-    /// The sink is gone: what is held is dropped.
+    /// The sink is gone: what is held is dropped. What is over stays as it is.
     pub(super) fn lose(&mut self) {
-        self.state = State::Lost;
-        self.held = Held::Nothing;
-        self.unflushed = false;
-        self.blocked = None;
+        if !self.is_over() {
+            self.state = State::Lost;
+            self.held = Held::Nothing;
+            self.unflushed = false;
+            self.blocked = None;
+        }
     }
 
-    /// The source takes no more: what it still sends is moved, but its end is not passed on.
-    pub(super) fn cut(&mut self) {
-        self.source = Source::Cut;
+    /// The source takes no more: what it still sends is moved, but its end is passed on only where
+    /// it can be believed.
+    pub(super) fn cut(&mut self, source: &impl End) {
+        if !source.ends_soundly() {
+            self.source = Source::Cut;
+        }
     }
 
-    /// The source is gone: what is held is still put.
+    /// The source is gone: what is held is still put. What is over stays as it is.
     pub(super) fn drain(&mut self) {
-        self.state = State::Draining;
+        if !self.is_over() {
+            self.state = State::Draining;
+        }
     }
 
     /// Whether the source's next byte would be taken, so that its breaking would be seen.
@@ -224,6 +234,11 @@ impl Direction {
     /// Whether the sink has got all, and knows it.
     pub(super) fn is_finished(&self) -> bool {
         self.state == State::Finished
+    }
+
+    /// When that was seen.
+    pub(super) fn finished_at(&self) -> Option<Instant> {
+        self.finished_at
     }
 
     /// Whether nothing more will be moved.

@@ -35,6 +35,12 @@ pub trait End {
     /// say it, `code`. What was put may be lost, unless it had been finished.
     fn abort(&mut self, code: Code);
 
+    /// Whether a clean end of what comes out can be believed even after a write has failed. A
+    /// socket whose error was told to a write reads as if it had ended.
+    fn ends_soundly(&self) -> bool {
+        false
+    }
+
     /// Bytes of our memory that the peer can fill while what comes out of this end is not read
     /// on: a tunnel's stream window, 0 where the kernel bounds it.
     fn pinned_bytes(&self) -> u64 {

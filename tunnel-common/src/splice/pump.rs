@@ -110,12 +110,14 @@ impl<A: End, B: End> Splice<A, B> {
                 .meter
                 .set(self.a_to_b.moved(), self.b_to_a.moved());
         }
-        for (poll, source) in [(forth, Side::A), (back, Side::B)] {
-            if let Poll::Ready(Err(fault)) = poll {
-                let over = self.settle(fault, source, now);
-                // What is left of the other direction can be moved now; nothing will wake us for it.
-                return over.or_else(|| self.pump(cx, now));
-            }
+        let faults = [fault(forth), fault(back)];
+        if faults.iter().any(Option::is_some) {
+            // Each is told only once, so none may be passed over. What is then left of the other
+            // direction can be moved now; nothing will wake us for it.
+            let [forth, back] = faults;
+            let forth = forth.and_then(|fault| self.settle(fault, Side::A, now));
+            let back = back.and_then(|fault| self.settle(fault, Side::B, now));
+            return forth.or(back).or_else(|| self.pump(cx, now));
         }
         self.a_to_b.watch(now, ab, &self.b);
         self.b_to_a.watch(now, ba, &self.a);
@@ -140,11 +142,8 @@ impl<A: End, B: End> Splice<A, B> {
     }
 
     /// What a fault means for the whole; `source` is the side that the direction takes from. `Some`
-    /// when it is over at once.
+    /// when it is over at once. After each fault a direction that was moving is not any more.
     fn settle(&mut self, fault: Fault, source: Side, now: Instant) -> Option<Cause> {
-        if self.lost.is_some() {
-            return self.take_lost();
-        }
         let (side, error) = match (fault, source) {
             // TLS that ended without saying so: no upload is complete by that, but the visitor may
             // still be there for his answer.
@@ -153,10 +152,11 @@ impl<A: End, B: End> Splice<A, B> {
                 (Side::A, error)
             }
             (Fault::Source(error), Side::A) => {
-                return Some(Cause::Broke {
+                let earlier = self.take_lost();
+                return earlier.or(Some(Cause::Broke {
                     side: source,
                     error,
-                });
+                }));
             }
             (Fault::Source(error), Side::B) => {
                 self.a_to_b.lose();
@@ -165,16 +165,16 @@ impl<A: End, B: End> Splice<A, B> {
             }
             (Fault::Sink(error), Side::A) => {
                 self.a_to_b.lose();
-                self.b_to_a.cut();
+                self.b_to_a.cut(&self.b);
                 (Side::B, error)
             }
             (Fault::Sink(error), Side::B) => {
                 self.b_to_a.lose();
-                self.a_to_b.cut();
+                self.a_to_b.cut(&self.a);
                 (Side::A, error)
             }
         };
-        self.lost = Some(Lost {
+        self.lost.get_or_insert(Lost {
             side,
             error,
             at: now,
@@ -202,7 +202,8 @@ impl<A: End, B: End> Splice<A, B> {
         if !self.b_to_a.reads()
             && let Err(error) = self.b.probe(cx)
         {
-            return self.settle(Fault::Source(error), Side::B, now);
+            // It takes no more; what it had sent may still be there to be read.
+            return self.settle(Fault::Sink(error), Side::A, now);
         }
         None
     }
@@ -210,11 +211,13 @@ impl<A: End, B: End> Splice<A, B> {
     /// Every clock that runs now, and what it means when it has run out.
     fn clocks(&self) -> impl Iterator<Item = (Instant, Limit)> + use<A, B> {
         let timeouts = &self.options.timeouts;
-        let half_closed = self.a_to_b.is_finished() || self.b_to_a.is_finished();
-        let silence = if half_closed {
-            (self.last_move + timeouts.half_closed, Limit::HalfClosed)
-        } else {
-            (self.last_move + timeouts.idle, Limit::Idle)
+        let finished = self.a_to_b.finished_at().max(self.b_to_a.finished_at());
+        let silence = match finished {
+            Some(at) => (
+                self.last_move.max(at) + timeouts.half_closed,
+                Limit::HalfClosed,
+            ),
+            None => (self.last_move + timeouts.idle, Limit::Idle),
         };
         let unanswered = self.b_to_a.moved() == 0 && !self.b_to_a.is_finished();
         let answer = timeouts.first_answer.filter(|_| unanswered);
@@ -224,8 +227,8 @@ impl<A: End, B: End> Splice<A, B> {
                 .map(|since| (since + timeouts.stalled_max, Limit::Stalled))
         };
         let discarding = |direction: &Direction, other: &Direction| {
-            let since = direction.discarding_since().filter(|_| other.is_finished());
-            since.map(|since| (since + timeouts.linger, Limit::HalfClosed))
+            let since = direction.discarding_since()?.max(other.finished_at()?);
+            Some((since + timeouts.linger, Limit::HalfClosed))
         };
         [
             Some(silence),
@@ -294,6 +297,13 @@ impl<A: End, B: End> Splice<A, B> {
             .chain(probe)
             .min();
         next.unwrap_or(now + timeouts.idle)
+    }
+}
+
+fn fault(poll: Poll<Result<(), Fault>>) -> Option<Fault> {
+    match poll {
+        Poll::Ready(Err(fault)) => Some(fault),
+        Poll::Ready(Ok(())) | Poll::Pending => None,
     }
 }
 

@@ -169,6 +169,10 @@ impl End for QuicStream {
         self.halves = Halves::Neither;
     }
 
+    fn ends_soundly(&self) -> bool {
+        true
+    }
+
     fn pinned_bytes(&self) -> u64 {
         STREAM_WINDOW
     }

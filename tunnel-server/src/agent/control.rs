@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quinn::{RecvStream, SendStream};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
 use tracing::info;
 use tunnel_common::quic::var_int;
 use tunnel_common::wire::code::Code;
@@ -37,8 +37,10 @@ pub(super) struct Presence {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Here,
-    /// It has said that it goes; its visits in flight go on for a while.
-    Leaving,
+    /// It has said that it goes; its visits in flight go on until then.
+    Leaving {
+        until: Instant,
+    },
 }
 
 impl Presence {
@@ -56,7 +58,7 @@ impl Presence {
     /// Answers the agent's wishes; visits come accordingly from now on.
     pub(super) fn want(&self, wanted: &[Wanted], state: &State) -> Result<Vec<Granted>, JoinError> {
         let granted = grant(&state.names, self.tunnel.client(), wanted);
-        if self.standing == Standing::Leaving {
+        if self.standing != Standing::Here {
             return Err(JoinError::Outdated);
         }
         self.membership.serve(granted_endpoint(&granted).cloned())?;
@@ -106,10 +108,9 @@ pub(super) async fn run(
         tokio::select! {
             frame = reader.next() => match frame? {
                 Some(frame) => answer(frame, &mut writer, &mut presence, state).await?,
-                None if presence.standing == Standing::Leaving => {
-                    let closed = tunnel.connection().closed();
-                    // An agent that says goodbye and stays must not stay for ever.
-                    let _ = timeout(state.timeouts.leaving, closed).await;
+                // It has said goodbye, and closes when its visits are over.
+                None if let Standing::Leaving { until } = presence.standing => {
+                    let _ = timeout_at(until, tunnel.connection().closed()).await;
                     return Ok(Code::None);
                 }
                 None => return Err(SessionError::Protocol("the control stream ended")),
@@ -126,12 +127,22 @@ pub(super) async fn run(
             window = windows.next() => {
                 tunnel.connection().set_receive_window(var_int(window));
             }
+            // An agent that says goodbye and stays must not stay for ever.
+            () = leaving_is_over(&presence) => return Ok(Code::None),
             () = tunnel.drained() => {
                 // What the last visit sent may still be on its way.
                 let _ = timeout(state.timeouts.goodbye, tunnel.connection().closed()).await;
                 return Ok(Code::Replaced);
             }
         }
+    }
+}
+
+/// Ready when an agent that has said goodbye has had its time. Cancel safe.
+async fn leaving_is_over(presence: &Presence) {
+    match presence.standing {
+        Standing::Here => std::future::pending().await,
+        Standing::Leaving { until } => sleep_until(until).await,
     }
 }
 
@@ -149,7 +160,8 @@ async fn answer(
             say(writer, &Frame::Granted { rev, granted }, state).await?;
         }
         Frame::Leaving => {
-            presence.standing = Standing::Leaving;
+            let until = Instant::now() + state.timeouts.leaving;
+            presence.standing = Standing::Leaving { until };
             // Fails only for a tunnel that has lost its place, and gets no visits anyway.
             let _ = presence.membership.serve(None);
             info!("the agent leaves");

@@ -23,6 +23,7 @@ struct Script {
     taken: Vec<u8>,
     put_error: bool,
     probe_error: bool,
+    sound: bool,
     finished: bool,
     aborted: Option<Code>,
     pinned: u64,
@@ -43,6 +44,7 @@ fn end() -> Scripted {
         taken: Vec::new(),
         put_error: false,
         probe_error: false,
+        sound: false,
         finished: false,
         aborted: None,
         pinned: 0,
@@ -140,6 +142,10 @@ impl End for Scripted {
 
     fn abort(&mut self, code: Code) {
         self.0.lock().expect("not poisoned").aborted = Some(code);
+    }
+
+    fn ends_soundly(&self) -> bool {
+        self.0.lock().expect("not poisoned").sound
     }
 
     fn pinned_bytes(&self) -> u64 {
@@ -508,4 +514,82 @@ async fn the_meter_can_be_read_while_bytes_move() {
     b.sends(Event::Bytes(b"123"));
     assert!(settle(&mut splice).await.is_none());
     assert_eq!((meter.a_to_b(), meter.b_to_a()), (5, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_answer_is_not_reset_when_the_service_is_found_broken_later() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    b.sends(Event::Bytes(b"answer"));
+    b.sends(Event::End);
+    assert!(settle(&mut splice).await.is_none());
+    assert!(a.saw_clean_end());
+    b.then(|script| script.probe_error = true);
+    let ended = splice.await;
+    assert!(
+        matches!(ended.cause, Cause::Broke { side: Side::B, .. }),
+        "{ended:?}"
+    );
+    assert_eq!(a.saw_reset(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_after_a_long_silence_is_an_end_like_any_other() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    a.sends(Event::Bytes(b"hi"));
+    assert!(settle(&mut splice).await.is_none());
+    tokio::time::advance(Duration::from_secs(90)).await;
+    a.sends(Event::End);
+    assert!(settle(&mut splice).await.is_none());
+    assert!(b.saw_clean_end());
+    let (lasted, ended) = outlives(splice).await;
+    assert_lasted(lasted, Timeouts::default().half_closed);
+    assert!(
+        matches!(ended.cause, Cause::Limit(Limit::HalfClosed)),
+        "{ended:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_break_does_not_overtake_the_answer_either() {
+    let (a, b) = (end(), end());
+    b.sends(Event::Bytes(b"413"));
+    b.sends(Event::Reset);
+    b.sends(Event::Reset);
+    b.then(|script| script.put_error = true);
+    a.sends(Event::Bytes(b"upload"));
+    let (lasted, _) = outlives(splice(&a, &b)).await;
+    assert_eq!(a.got(), b"413");
+    assert!(lasted >= Timeouts::default().arrival, "{lasted:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_breaks_at_once_are_never_a_clean_end() {
+    let (a, b) = (end(), end());
+    a.sends(Event::Truncated);
+    b.sends(Event::Bytes(b"half"));
+    b.sends(Event::Reset);
+    // What a socket reads whose error has been told.
+    b.sends(Event::End);
+    splice(&a, &b).await;
+    assert!(!a.saw_clean_end());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_can_be_believed_makes_an_answer_complete_after_a_refused_upload() {
+    let (a, b) = (end(), end());
+    b.then(|script| (script.put_error, script.sound) = (true, true));
+    a.sends(Event::Bytes(b"an upload that b refuses"));
+    b.sends(Event::Bytes(b"413"));
+    b.sends(Event::End);
+    let ended = splice(&a, &b).await;
+    assert!(
+        matches!(ended.cause, Cause::Broke { side: Side::B, .. }),
+        "{ended:?}"
+    );
+    assert_eq!(
+        (a.got(), a.saw_clean_end(), a.saw_reset()),
+        (b"413".to_vec(), true, None)
+    );
 }

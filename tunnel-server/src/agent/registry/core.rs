@@ -107,6 +107,15 @@ impl<T> Core<T> {
         if agent.id != id {
             return Err(JoinError::LabelTaken);
         }
+        let serving = |member: &&Member<T>| member.endpoint.is_some();
+        if agent
+            .members
+            .iter()
+            .filter(serving)
+            .any(|member| is_newer(member.place, place))
+        {
+            return Err(JoinError::Outdated);
+        }
         let full = agent.members.len() >= MAX_TUNNELS_PER_AGENT;
         let idle = agent
             .members
