@@ -71,22 +71,27 @@ async fn a_server_with_visitors_ends_with_zero_and_they_see_an_end() {
     assert!(!matches!(ended, Ok(1)), "nothing was sent: {ended:?}");
 }
 
-/// Whether of two clients at a frozen server the one that is told twice ends first, though it is
-/// told last: a goodbye that nobody hears takes a second.
+/// Whether of two processes that say goodbye to somebody frozen, which takes them a second, the one
+/// that is told twice ends first, though it is told last.
+async fn twice_is_quicker(once: &mut Process, twice: &mut Process) -> bool {
+    once.signal(Signal::TERM);
+    once.logs("ending, as asked").await;
+    twice.signal(Signal::TERM);
+    twice.logs("ending, as asked").await;
+    twice.signal(Signal::TERM);
+    assert_eq!(twice.exit_code().await, 0);
+    let first = once.runs();
+    assert_eq!(once.exit_code().await, 0);
+    first
+}
+
+/// Two clients of a frozen server.
 async fn told_twice_ends_first() -> bool {
     let (server, origin) = (server(&[]).await, http("x").await);
     let mut once = publish(&server, origin.address, &[], folder()).await;
     let mut twice = publish(&server, origin.address, &[], folder()).await;
     server.process.signal(Signal::STOP);
-    once.process.signal(Signal::TERM);
-    once.process.logs("ending, as asked").await;
-    twice.process.signal(Signal::TERM);
-    twice.process.logs("ending, as asked").await;
-    twice.process.signal(Signal::TERM);
-    assert_eq!(twice.process.exit_code().await, 0);
-    let first = once.process.runs();
-    assert_eq!(once.process.exit_code().await, 0);
-    first
+    twice_is_quicker(&mut once.process, &mut twice.process).await
 }
 
 #[tokio::test]
@@ -100,7 +105,7 @@ async fn a_second_signal_ends_a_client_at_once() {
     panic!("the second signal is not heard");
 }
 
-/// The same of two servers, each with a client that is frozen.
+/// Two servers, each with a client that is frozen.
 async fn server_told_twice_ends_first() -> bool {
     let origin = http("x").await;
     let (mut once, mut twice) = (server(&[]).await, server(&[]).await);
@@ -111,15 +116,7 @@ async fn server_told_twice_ends_first() -> bool {
     for client in &clients {
         client.process.signal(Signal::STOP);
     }
-    once.process.signal(Signal::TERM);
-    once.process.logs("ending, as asked").await;
-    twice.process.signal(Signal::TERM);
-    twice.process.logs("ending, as asked").await;
-    twice.process.signal(Signal::TERM);
-    assert_eq!(twice.process.exit_code().await, 0);
-    let first = once.process.runs();
-    assert_eq!(once.process.exit_code().await, 0);
-    first
+    twice_is_quicker(&mut once.process, &mut twice.process).await
 }
 
 #[tokio::test]
