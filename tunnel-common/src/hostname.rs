@@ -43,11 +43,6 @@ impl Hostname {
     pub fn split_first(&self) -> Option<(&str, &str)> {
         self.0.split_once('.')
     }
-
-    /// The name `label.self`, or why it would be none.
-    pub fn with_label(&self, label: &str) -> Result<Self, BadHostname> {
-        format!("{label}.{}", self.0).parse()
-    }
 }
 
 impl FromStr for Hostname {

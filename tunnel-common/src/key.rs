@@ -11,7 +11,6 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData as _};
-
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::identity::KeyFingerprint;

@@ -23,7 +23,7 @@ pub enum Cause {
     Broke {
         /// The end that broke.
         side: Side,
-        /// How it showed; [`code_of`](crate::stream::quic::code_of) may know more.
+        /// How it showed.
         error: io::Error,
     },
     /// A clock ran out; both ends were reset.

@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use quinn::{RecvStream, SendStream, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::quic::STREAM_WINDOW;
@@ -243,16 +243,4 @@ impl AsyncWrite for QuicStream {
         self.finish();
         Poll::Ready(Ok(()))
     }
-}
-
-/// The code with which the peer ended a stream, if `error` is about that.
-pub fn code_of(error: &io::Error) -> Option<Code> {
-    let inner = error.get_ref()?;
-    if let Some(ReadError::Reset(code)) = inner.downcast_ref() {
-        return Some((*code).into());
-    }
-    if let Some(WriteError::Stopped(code)) = inner.downcast_ref() {
-        return Some((*code).into());
-    }
-    None
 }
