@@ -7,10 +7,12 @@ use quinn::{Connection, RecvStream, SendStream};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tunnel_common::stream::header::StreamHeader;
+use tunnel_common::wire::frame::Frame;
 
+use crate::hello::hello;
 use crate::peer::{Peer, PeerControl};
 use crate::poll::soon;
-use tunnel_common::wire::frame::Frame;
+use crate::relay::Relay;
 
 /// One visit's stream, its header read and not a byte more.
 #[derive(Debug)]
@@ -88,4 +90,13 @@ impl Peer {
     pub fn host(&self) -> String {
         format!("{}.localhost", self.id)
     }
+}
+
+/// A visit to `peer` whose hello has arrived.
+pub async fn visited(relay: &Relay, peer: &Peer) -> (TcpStream, Arrival) {
+    let bytes = hello(&peer.host());
+    let visitor = knock(relay.public, &bytes).await.expect("connects");
+    let mut arrived = arrival(&peer.connection).await;
+    assert_eq!(arrived.bytes(bytes.len()).await, bytes);
+    (visitor, arrived)
 }

@@ -81,7 +81,7 @@ impl Client {
             dialler,
             venue,
             budget,
-            instance: draw_instance()?,
+            instance: Instance::new(tls::random().map_err(|_| ClientError::Random)?),
             status: sender,
         };
         Ok(Self {
@@ -111,13 +111,4 @@ impl Client {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RefusedByRelay> {
         self.keeper.keep(&shutdown).await.map_err(RefusedByRelay)
     }
-}
-
-fn draw_instance() -> Result<Instance, ClientError> {
-    let mut bytes = [0; 16];
-    tls::provider()
-        .secure_random
-        .fill(&mut bytes)
-        .map_err(|_| ClientError::Random)?;
-    Ok(Instance::new(bytes))
 }

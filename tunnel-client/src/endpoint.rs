@@ -7,10 +7,11 @@ use rcgen::KeyPair;
 use rustls::ServerConfig;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tunnel_common::clock::Clock;
+use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::{ClientId, Label};
+use tunnel_common::key;
 use tunnel_common::tls::{self, CertificateError};
 use tunnel_common::wire::frame::{EndpointKind, EndpointRef, Wanted};
-use tunnel_common::{hostname, key};
 
 use crate::config::EndpointConfig;
 use crate::local::LocalService;
@@ -21,7 +22,7 @@ pub struct Endpoint {
     name: EndpointRef,
     id: ClientId,
     local: LocalService,
-    suffix: Option<hostname::Hostname>,
+    suffix: Option<Hostname>,
     key: KeyPair,
     alpn: Vec<Vec<u8>>,
     clock: Clock,
@@ -98,9 +99,8 @@ impl Endpoint {
     }
 
     /// Makes the self-signed certificate fit the names at which visitors will come.
-    pub(crate) fn serve_at(&self, urls: &[String]) -> Result<(), CertificateError> {
-        let hosts: Vec<_> = urls.iter().filter_map(|url| host_of(url)).collect();
-        let certified = tls::self_signed(&self.key, &hosts)?;
+    pub(crate) fn serve_at(&self, hosts: &[String]) -> Result<(), CertificateError> {
+        let certified = tls::self_signed(&self.key, hosts)?;
         self.visitor_tls
             .store(visitor_tls(certified, &self.alpn, &self.clock)?);
         Ok(())
@@ -119,32 +119,4 @@ fn visitor_tls(
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     tls.alpn_protocols = alpn.to_vec();
     Ok(Arc::new(tls))
-}
-
-/// The host of an `https` URL as relays announce them.
-fn host_of(url: &str) -> Option<String> {
-    let rest = url.strip_prefix("https://")?;
-    let host = rest.split([':', '/']).next()?;
-    host.parse::<hostname::Hostname>()
-        .ok()
-        .map(|host| host.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_host_is_read_from_a_url_and_nothing_else() {
-        assert_eq!(
-            host_of("https://a.example.com:8443").as_deref(),
-            Some("a.example.com")
-        );
-        assert_eq!(
-            host_of("https://a.example.com").as_deref(),
-            Some("a.example.com")
-        );
-        assert_eq!(host_of("http://a.example.com"), None);
-        assert_eq!(host_of("https://a b"), None);
-    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{CryptoProvider, GetRandomFailed, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, SupportedCipherSuite};
@@ -83,6 +83,13 @@ pub fn certified(
 
 fn private_key(key: &KeyPair) -> PrivateKeyDer<'static> {
     PrivatePkcs8KeyDer::from(key.serialize_der()).into()
+}
+
+/// Random bytes, fit for secrets. Fails only where the system has none to give.
+pub fn random<const N: usize>() -> Result<[u8; N], GetRandomFailed> {
+    let mut bytes = [0; N];
+    provider().secure_random.fill(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A new P-256 key.

@@ -49,14 +49,12 @@ impl State {
         fingerprint: KeyFingerprint,
         budget: MemoryBudget,
     ) -> Result<Self, GetRandomFailed> {
-        let mut prefix = [0; 8];
-        tls::provider().secure_random.fill(&mut prefix)?;
         Ok(Self {
             names,
             alpn_port,
             fingerprint,
             registry: Registry::default(),
-            visits: Arc::new(Visits::new(prefix)),
+            visits: Arc::new(Visits::new(tls::random()?)),
             pool: BufferPool::default(),
             budget,
             timeouts: config.timeouts,

@@ -3,26 +3,16 @@
 use std::time::Duration;
 
 use e2e::agent::{new_key, same_key};
-use e2e::arrival::{Arrival, arrival, knock, rounds};
+use e2e::arrival::{arrival, knock, rounds, visited};
 use e2e::hello::hello;
-use e2e::peer::{Peer, connect, connect_with, hello as agents, wanted};
+use e2e::peer::{connect, connect_with, hello as agents, wanted};
 use e2e::poll::soon;
-use e2e::relay::{Relay, relay, relay_with};
-use tokio::net::TcpStream;
+use e2e::relay::{relay, relay_with};
 use tunnel_common::wire::frame::{EndpointRef, Frame, Wanted};
 
 /// Streams that a peer grants when the story is not about their number.
 const STREAMS: u32 = 100;
 const REPLACED: u64 = 7;
-
-/// A visit whose hello has arrived.
-async fn visited(relay: &Relay, peer: &Peer) -> (TcpStream, Arrival) {
-    let bytes = hello(&peer.host());
-    let visitor = knock(relay.public, &bytes).await.expect("connects");
-    let mut arrived = arrival(&peer.connection).await;
-    assert_eq!(arrived.bytes(bytes.len()).await, bytes);
-    (visitor, arrived)
-}
 
 #[tokio::test]
 async fn a_later_connection_of_an_agent_replaces_the_earlier_and_cuts_no_visit() {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use e2e::agent::{new_key, publish_as, same_key};
-use e2e::arrival::{Arrival, arrival, knock, rounds};
+use e2e::arrival::{arrival, knock, rounds, visited};
 use e2e::hello::{hello, hello_with};
 use e2e::origin::http;
 use e2e::peer::{Peer, PeerControl, connect, connect_with, hello as agents};
@@ -29,15 +29,6 @@ async fn serving(relay: &Relay, key: &KeyPair, instance: u8, streams: u32) -> (P
     let peer = connect(relay.api, key, streams).await;
     let (control, _) = peer.register(agents(instance, 0)).await;
     (peer, control)
-}
-
-/// A visit whose hello has arrived.
-async fn visited(relay: &Relay, peer: &Peer) -> (TcpStream, Arrival) {
-    let bytes = hello(&peer.host());
-    let visitor = knock(relay.public, &bytes).await.expect("connects");
-    let mut arrived = arrival(&peer.connection).await;
-    assert_eq!(arrived.bytes(bytes.len()).await, bytes);
-    (visitor, arrived)
 }
 
 /// All that the visitor still gets, and how it ends.

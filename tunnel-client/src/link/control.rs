@@ -75,11 +75,7 @@ impl Control {
     pub(crate) async fn leave(mut self, timeouts: &Timeouts) {
         let leaving = async {
             self.writer.send(&Frame::Leaving).await?;
-            let mut stream = self.writer.into_inner();
-            if stream.finish().is_ok() {
-                // Either way there is nobody left to tell.
-                let _ = stream.stopped().await;
-            }
+            self.writer.end().await;
             Ok::<_, ControlError>(())
         };
         if timeout(timeouts.goodbye, leaving).await.is_err() {

@@ -7,6 +7,15 @@ use tunnel_common::wire::frame::{EndpointRef, Granted, Outcome, Refused};
 
 use super::control::ControlFailure;
 
+/// A URL that is ours, and so may be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnUrl {
+    /// The whole.
+    pub(crate) url: String,
+    /// Its host.
+    pub(crate) host: Hostname,
+}
+
 /// The URLs at which the endpoint `name` is granted, or why it is not.
 ///
 /// A URL that is no `https://<id>.<domain>[:port]` for our own id is the relay's fault: it would be
@@ -15,20 +24,17 @@ pub(crate) fn urls(
     name: &EndpointRef,
     id: Label,
     granted: &[Granted],
-) -> Result<Vec<String>, ControlFailure> {
+) -> Result<Vec<OwnUrl>, ControlFailure> {
     match granted
         .iter()
         .find(|grant| grant.endpoint == *name)
         .map(|grant| &grant.outcome)
     {
         Some(Outcome::Urls(urls)) if !urls.is_empty() => {
-            if urls.iter().all(|url| is_ours(url, id)) {
-                Ok(urls.clone())
-            } else {
-                Err(ControlFailure::Protocol(
-                    "the relay grants a URL that is not ours",
-                ))
-            }
+            let urls: Option<_> = urls.iter().map(|url| own_url(url, id)).collect();
+            urls.ok_or(ControlFailure::Protocol(
+                "the relay grants a URL that is not ours",
+            ))
         }
         Some(Outcome::Refused(refused)) => Err(ControlFailure::Refused(refused.clone())),
         _ => {
@@ -38,20 +44,20 @@ pub(crate) fn urls(
     }
 }
 
-fn is_ours(url: &str, id: Label) -> bool {
-    let Some(rest) = url.strip_prefix("https://") else {
-        return false;
-    };
+fn own_url(url: &str, id: Label) -> Option<OwnUrl> {
+    let rest = url.strip_prefix("https://")?;
     let (host, port) = rest
         .split_once(':')
         .map_or((rest, None), |(host, port)| (host, Some(port)));
     let digits = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
     let port_is_one = port.is_none_or(|port| digits(port) && port.parse::<u16>().is_ok());
-    let first_label = host.parse::<Hostname>().ok().and_then(|host| {
-        let (first, _) = host.split_first()?;
-        first.parse::<Label>().ok()
-    });
-    port_is_one && first_label == Some(id)
+    let host: Hostname = host.parse().ok()?;
+    let (first, _) = host.split_first()?;
+    let ours = port_is_one && first.parse() == Ok(id);
+    ours.then(|| OwnUrl {
+        url: url.to_owned(),
+        host,
+    })
 }
 
 #[cfg(test)]
@@ -69,7 +75,7 @@ mod tests {
         }
     }
 
-    fn of(granted: &[Granted]) -> Result<Vec<String>, ControlFailure> {
+    fn of(granted: &[Granted]) -> Result<Vec<OwnUrl>, ControlFailure> {
         urls(
             &EndpointRef::default(),
             ID.parse().expect("a label"),
@@ -84,7 +90,8 @@ mod tests {
             granted("other", &["https://x.example"]),
             granted("main", &[&url]),
         ];
-        assert_eq!(of(&grants).expect("granted"), [url]);
+        let host = format!("{ID}.example.com").parse().expect("a host name");
+        assert_eq!(of(&grants).expect("granted"), [OwnUrl { url, host }]);
     }
 
     #[test]
@@ -97,6 +104,7 @@ mod tests {
             format!("http://{ID}.example.com"),
             "https://bbbbbbbbbbbbbbbbbbbbbbbbba.example.com".to_owned(),
             format!("https://{ID}"),
+            format!("https://{ID}.exam ple.com"),
             "\u{1b}[31m".to_owned(),
         ];
         for url in bad {

@@ -109,7 +109,9 @@ fn root_cause(connection: &Connection, error: TunnelError) -> TunnelError {
 fn publish(serving: &Serving<'_>, granted: &[Granted]) -> Result<(), TunnelError> {
     let endpoint = &serving.venue.endpoint;
     let urls = grant::urls(endpoint.name(), endpoint.label(), granted)?;
-    endpoint.serve_at(&urls)?;
+    let hosts: Vec<_> = urls.iter().map(|own| own.host.to_string()).collect();
+    endpoint.serve_at(&hosts)?;
+    let urls = urls.into_iter().map(|own| own.url).collect();
     let published = Published {
         name: endpoint.name().clone(),
         id: endpoint.label(),

@@ -57,10 +57,10 @@ impl Presence {
 
     /// Answers the agent's wishes; visits come accordingly from now on.
     pub(super) fn want(&self, wanted: &[Wanted], state: &State) -> Result<Vec<Granted>, JoinError> {
-        let granted = grant(&state.names, self.tunnel.client(), wanted);
         if self.standing != Standing::Here {
             return Err(JoinError::Outdated);
         }
+        let granted = grant(&state.names, self.tunnel.client(), wanted);
         self.membership.serve(granted_endpoint(&granted).cloned())?;
         Ok(granted)
     }

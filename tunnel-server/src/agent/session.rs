@@ -145,11 +145,7 @@ async fn greet(connection: &Connection) -> Result<(Reader, Writer, Hello), Sessi
 /// Tells the agent why it is not taken in, and waits until it has heard.
 async fn refuse(mut writer: Writer, refused: Refused, state: &State) -> Result<Code, SessionError> {
     say(&mut writer, &Frame::Refused(refused.clone()), state).await?;
-    let mut stream = writer.into_inner();
-    if stream.finish().is_ok() {
-        let heard = stream.stopped();
-        // An agent that does not acknowledge in time learns it from the close instead.
-        let _ = timeout(state.timeouts.goodbye, heard).await;
-    }
+    // An agent that does not acknowledge in time learns it from the close instead.
+    let _ = timeout(state.timeouts.goodbye, writer.end()).await;
     Err(SessionError::Refused(refused))
 }
