@@ -4,20 +4,18 @@
 //! So a file that can not be read as a key is an error, never a reason to make a new one, and a new
 //! one is on the disk, complete, before anybody uses it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::ErrorKind::{PermissionDenied, Unsupported};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PublicKeyData as _};
-use rustix::fs::{CWD, RenameFlags};
 
 use crate::identity::KeyFingerprint;
+use crate::private_file::{self, Guard};
 use crate::tls;
 
 /// The longest key file that is read: a PEM key has under 1 KiB.
-const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
+pub const MAX_KEY_FILE_BYTES: u64 = 64 * 1024;
 
 /// Where a process keeps what must survive it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +86,9 @@ pub enum KeyError {
         /// Why.
         why: String,
     },
+    /// There is no file, and none may be made.
+    #[error("there is no key file {0}, and a key is required: put it there")]
+    Missing(PathBuf),
     /// A new key could not be made.
     #[error("a new key could not be made: {0}")]
     Make(#[from] rcgen::Error),
@@ -110,58 +111,50 @@ pub enum Origin {
     Made,
 }
 
-/// Reads the key in `path`, or makes one there if there is no such file.
-pub fn load_or_make(path: &Path) -> Result<(KeyPair, Origin), KeyError> {
-    let read = |source| KeyError::Read {
+/// What to do where there is no key file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfMissing {
+    /// Make a new key: a new identity.
+    Make,
+    /// Fail.
+    Fail,
+}
+
+/// Reads the key in `path`, or makes one there if there is no such file and that is wanted.
+pub fn load(path: &Path, if_missing: IfMissing) -> Result<(KeyPair, Origin), KeyError> {
+    match read(path) {
+        Err(KeyError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        read => return Ok((read?, Origin::Found)),
+    }
+    if if_missing == IfMissing::Fail {
+        return Err(KeyError::Missing(path.to_owned()));
+    }
+    let key = tls::generate_key()?;
+    match private_file::create(path, key.serialize_pem().as_bytes()) {
+        Ok(()) => Ok((key, Origin::Made)),
+        // Another process was faster: its key is the identity.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Ok((read(path)?, Origin::Found))
+        }
+        Err(source) => Err(KeyError::Write {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn read(path: &Path) -> Result<KeyPair, KeyError> {
+    let pem = private_file::read(path, Guard::Secret, MAX_KEY_FILE_BYTES);
+    let pem = pem.map_err(|source| KeyError::Read {
         path: path.to_owned(),
         source,
-    };
-    match read_bounded(path) {
-        Ok(pem) => Ok((parse(path, &pem)?, Origin::Found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = tls::generate_key()?;
-            match write_secret(path, key.serialize_pem().as_bytes()) {
-                Ok(()) => Ok((key, Origin::Made)),
-                // Another process was faster: its key is the identity.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    let pem = read_bounded(path).map_err(read)?;
-                    Ok((parse(path, &pem)?, Origin::Found))
-                }
-                Err(source) => Err(KeyError::Write {
-                    path: path.to_owned(),
-                    source,
-                }),
-            }
-        }
-        Err(source) => Err(read(source)),
-    }
+    })?;
+    parse(path, &pem)
 }
 
 /// The fingerprint of the public half.
 pub fn fingerprint(key: &KeyPair) -> KeyFingerprint {
     KeyFingerprint::of_spki(&key.subject_public_key_info())
-}
-
-fn read_bounded(path: &Path) -> io::Result<String> {
-    let file = File::open(path).map_err(|error| tell_dangling(path, error))?;
-    let mut text = String::new();
-    file.take(MAX_KEY_FILE_BYTES + 1)
-        .read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_KEY_FILE_BYTES {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "it is far too large for a key",
-        ));
-    }
-    Ok(text)
-}
-
-/// A link to a file that is not there, a secret that is not mounted yet, is not "no key".
-fn tell_dangling(path: &Path, error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() {
-        return io::Error::other("it is a link to a file that is not there");
-    }
-    error
 }
 
 fn parse(path: &Path, pem: &str) -> Result<KeyPair, KeyError> {
@@ -180,84 +173,39 @@ fn parse(path: &Path, pem: &str) -> Result<KeyPair, KeyError> {
     Ok(key)
 }
 
-/// Writes a file that only its owner may read, whole or not at all: a temporary file beside it is
-/// filled, synced and linked to its name, then the folder is synced. The folder is made if it is
-/// missing. A file that is there already is an error, never overwritten.
-fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or_else(|| Path::new("."));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
-    let mut temporary = path.as_os_str().to_owned();
-    // Random: in containers every process has the same number.
-    temporary.push(format!(".{:016x}.tmp", fastrand::u64(..)));
-    let temporary = PathBuf::from(temporary);
-    let written = fill(&temporary, bytes).and_then(|()| place(&temporary, path));
-    // An error of the above is the one to tell; what is left behind has no name that is ever read.
-    let _ = fs::remove_file(&temporary);
-    written?;
-    // The key is in its place; some folders can not be opened or synced, and need not be.
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
-    Ok(())
-}
-
-/// Gives a file its name, unless somebody has it.
-fn place(temporary: &Path, path: &Path) -> io::Result<()> {
-    match fs::hard_link(temporary, path) {
-        Err(error) if matches!(error.kind(), Unsupported | PermissionDenied) => {
-            // No links on this file system, as on FAT and some mounts.
-            rustix::fs::renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE)?;
-            Ok(())
-        }
-        linked => linked,
-    }
-}
-
-fn fill(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
+    fn write(path: &Path, text: &str) {
+        fs::write(path, text).expect("writes");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("is ours");
+    }
+
     #[test]
     fn a_key_is_made_once_and_found_again() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("deep/agent.key");
-        let (made, origin) = load_or_make(&path).expect("makes");
+        let (made, origin) = load(&path, IfMissing::Make).expect("makes");
         assert_eq!(origin, Origin::Made);
-        let (found, origin) = load_or_make(&path).expect("finds");
+        let (found, origin) = load(&path, IfMissing::Make).expect("finds");
         assert_eq!(origin, Origin::Found);
         assert_eq!(fingerprint(&made), fingerprint(&found));
     }
 
     #[test]
-    fn only_the_owner_may_read_a_new_key_and_nothing_else_is_left() {
+    fn a_required_key_that_is_missing_is_not_made() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("sub/agent.key");
-        load_or_make(&path).expect("makes");
-        let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o777;
-        assert_eq!(mode(&path), 0o600);
-        assert_eq!(mode(path.parent().expect("a folder")), 0o700);
-        assert_eq!(
-            fs::read_dir(folder.path().join("sub"))
-                .expect("lists")
-                .count(),
-            1
-        );
+        let path = folder.path().join("agent.key");
+        let error = load(&path, IfMissing::Fail).expect_err("is missing");
+        assert!(error.to_string().contains("agent.key"), "{error}");
+        assert!(!path.exists());
+        let (made, _) = load(&path, IfMissing::Make).expect("makes");
+        let (found, origin) = load(&path, IfMissing::Fail).expect("finds");
+        assert_eq!(origin, Origin::Found);
+        assert_eq!(fingerprint(&made), fingerprint(&found));
     }
 
     #[test]
@@ -269,8 +217,10 @@ mod tests {
             "not a key",
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
         ] {
-            fs::write(&path, content).expect("writes");
-            let error = load_or_make(&path).expect_err("no key").to_string();
+            write(&path, content);
+            let error = load(&path, IfMissing::Make)
+                .expect_err("no key")
+                .to_string();
             assert!(error.contains("agent.key"), "{error}");
             assert_eq!(fs::read_to_string(&path).expect("reads"), content);
         }
@@ -284,10 +234,18 @@ mod tests {
             folder.path().join("secret"),
         );
         std::os::unix::fs::symlink(&secret, &path).expect("links");
-        let error = load_or_make(&path).expect_err("no key").to_string();
+        let error = load(&path, IfMissing::Make)
+            .expect_err("no key")
+            .to_string();
         assert!(error.contains("link"), "{error}");
-        fs::write(&secret, tls::generate_key().expect("a key").serialize_pem()).expect("writes");
-        assert_eq!(load_or_make(&path).expect("reads").1, Origin::Found);
+        write(
+            &secret,
+            &tls::generate_key().expect("a key").serialize_pem(),
+        );
+        assert_eq!(
+            load(&path, IfMissing::Make).expect("reads").1,
+            Origin::Found
+        );
     }
 
     #[test]
@@ -295,12 +253,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("agent.key");
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("a key");
-        fs::write(&path, key.serialize_pem()).expect("writes");
-        let error = load_or_make(&path).expect_err("refused").to_string();
+        write(&path, &key.serialize_pem());
+        let error = load(&path, IfMissing::Make)
+            .expect_err("refused")
+            .to_string();
         assert!(error.contains("P-256 or Ed25519"), "{error}");
         let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
-        fs::write(&path, key.serialize_pem()).expect("writes");
-        assert!(load_or_make(&path).is_ok());
+        write(&path, &key.serialize_pem());
+        assert!(load(&path, IfMissing::Make).is_ok());
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! * [`stream`] - one visit's bytes inside a tunnel: the header that opens it, the QUIC stream.
 //! * [`splice`] - the pump between two byte streams, and the buffers it borrows; [`budget`] - how
 //!   much memory slow readers may pin.
-//! * [`identity`], [`key`], [`hostname`], [`tls`] - who is who.
+//! * [`identity`], [`key`], [`hostname`], [`tls`], [`proof`] - who is who; [`private_file`] - what
+//!   others may not touch.
 //! * [`quic`] - sockets and transport settings that both ends share.
 //! * [`clock`], [`escape`], [`process`] - the rim: wall-clock time, log text, limits and signals.
 //!
@@ -17,7 +18,9 @@ pub mod escape;
 pub mod hostname;
 pub mod identity;
 pub mod key;
+pub mod private_file;
 pub mod process;
+pub mod proof;
 pub mod quic;
 pub mod splice;
 pub mod stream;
