@@ -1,21 +1,30 @@
 //! The command line of `client`, and what it means.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::{Parser, Subcommand};
+use data_encoding::HEXLOWER_PERMISSIVE;
 use rcgen::KeyPair;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tracing::warn;
 use tunnel_client::config::{Config, RelayAddr};
+use tunnel_client::link::known_relays::KnownRelays;
 use tunnel_client::link::relay_trust::RelayTrust;
 use tunnel_client::local::LocalService;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::KeyFingerprint;
-use tunnel_common::key::{self, DataDir, KeyError, Origin};
+use tunnel_common::key::{self, DataDir, IfMissing, KeyError, Origin};
 use tunnel_common::process::Mistakes;
 use tunnel_common::quic::Congestion;
 
 /// The longest protocol name (RFC 7301, 3.1).
 const MAX_ALPN_BYTES: usize = 255;
+/// The longest extension: a relay takes certificates of 8 KiB.
+const MAX_CLAIM_BYTES: usize = 7 * 1024;
+/// The file in the data folder that says which relays were believed.
+const KNOWN_RELAYS: &str = "known_relays";
 
 /// Publishes a local service through a relay.
 ///
@@ -47,8 +56,15 @@ struct Publish {
     #[arg(long, required = true)]
     server: Option<RelayAddr>,
     /// The fingerprint of the relay's key, as the relay prints it; then nothing else counts
-    #[arg(long, value_name = "sha256//…")]
+    #[arg(long, value_name = "sha256//…", conflicts_with_all = ["server_ca", "trust_on_first_use"])]
     server_fingerprint: Option<KeyFingerprint>,
+    /// Certificate authorities (PEM) of which one must vouch for the relay, instead of the public ones
+    #[arg(long, value_name = "FILE", conflicts_with = "trust_on_first_use")]
+    server_ca: Option<PathBuf>,
+    /// Believe the relay's key when it is first seen, and expect it from then on, though the relay has
+    /// a public name; others are always known so
+    #[arg(long)]
+    trust_on_first_use: bool,
     /// The local service: host:port, or a port of 127.0.0.1
     #[arg(long, default_value = "127.0.0.1:3000")]
     local: LocalService,
@@ -58,6 +74,12 @@ struct Publish {
     /// The key file: the identity; made if it is missing
     #[arg(long, default_value = "client.key")]
     primary_key: PathBuf,
+    /// Bytes for the private extension of the certificate that the relay sees, in hexadecimal
+    #[arg(long, value_name = "HEX")]
+    primary_cert_extension_hex: Option<Hex>,
+    /// Fail if a key file is missing, instead of making a new identity
+    #[arg(long)]
+    require_key: bool,
     /// Folder for what must survive a restart [default: $STATE_DIRECTORY, $XDG_STATE_HOME/client or .]
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -106,27 +128,59 @@ impl Publish {
             .key()
             .map_err(|error| mistakes.push(format!("--primary-key: {error}")))
             .ok();
-        let (Some(server), Some(key), true) = (self.server, key, mistakes.is_empty()) else {
+        let data = DataDir::chosen(self.data_dir.as_deref(), "client");
+        let known_relays = KnownRelays::new(data.path().join(KNOWN_RELAYS));
+        let trust = self
+            .trust(&data, &known_relays)
+            .map_err(|mistake| mistakes.push(mistake))
+            .ok();
+        let (Some(server), Some(key), Some(trust), true) =
+            (self.server, key, trust, mistakes.is_empty())
+        else {
             return Err(Mistakes(mistakes));
         };
         let mut config = Config::new(server, key, self.local);
+        config.known_relays = Some(known_relays);
+        config.trust = trust.unwrap_or(config.trust);
+        config.endpoint.claim = self.primary_cert_extension_hex.map(|hex| hex.0);
         config.congestion = self.congestion;
         config.endpoint.suffix = self.domain_suffix;
         let alpn = self.alpn.into_iter().filter(|name| !name.is_empty());
         config.endpoint.alpn = alpn.map(String::into_bytes).collect();
-        if let Some(fingerprint) = self.server_fingerprint {
-            config.trust = RelayTrust::Pinned(fingerprint);
-        }
         if let Some(mebibytes) = self.memory_budget {
             config.memory_budget = mebibytes.saturating_mul(1 << 20);
         }
         Ok(config)
     }
 
+    /// What the user says about the relay's key, if anything.
+    fn trust(&self, data: &DataDir, known: &KnownRelays) -> Result<Option<RelayTrust>, String> {
+        if let Some(pin) = self.server_fingerprint {
+            return Ok(Some(RelayTrust::Pinned(pin)));
+        }
+        if let Some(relay) = &self.server {
+            known.find(relay).map_err(|error| error.to_string())?;
+        }
+        if self.trust_on_first_use {
+            return Ok(Some(RelayTrust::FirstUse));
+        }
+        let Some(file) = &self.server_ca else {
+            return Ok(None);
+        };
+        let authorities = authorities(&data.file(file));
+        let authorities = authorities.map_err(|error| format!("--server-ca: {error}"))?;
+        Ok(Some(RelayTrust::PrivateCa(authorities)))
+    }
+
     fn key(&self) -> Result<KeyPair, KeyError> {
         let data = DataDir::chosen(self.data_dir.as_deref(), "client");
         let path = data.file(&self.primary_key);
-        let (key, origin) = key::load_or_make(&path)?;
+        let if_missing = if self.require_key {
+            IfMissing::Fail
+        } else {
+            IfMissing::Make
+        };
+        let (key, origin) = key::load(&path, if_missing)?;
         if origin == Origin::Made {
             let id = key::fingerprint(&key).label();
             warn!(
@@ -136,6 +190,33 @@ impl Publish {
         }
         Ok(key)
     }
+}
+
+/// Bytes that are written in hexadecimal.
+#[derive(Clone, Debug)]
+struct Hex(Vec<u8>);
+
+impl FromStr for Hex {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes());
+        let bytes = bytes.map_err(|error| format!("this is not hexadecimal: {error}"))?;
+        if bytes.len() > MAX_CLAIM_BYTES {
+            return Err(format!("more than {MAX_CLAIM_BYTES} bytes"));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// The certificates in a PEM file, of which there must be one.
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let certificates: Vec<_> = read.map_err(|error| format!("{}: {error}", path.display()))?;
+    if certificates.is_empty() {
+        return Err(format!("{} holds no certificate in PEM", path.display()));
+    }
+    Ok(certificates)
 }
 
 #[cfg(test)]

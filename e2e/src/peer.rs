@@ -133,6 +133,7 @@ pub fn wanted(host: Option<String>) -> Wanted {
         kind: EndpointKind::Https,
         host,
         port: None,
+        proof: None,
     }
 }
 

@@ -1,30 +1,44 @@
 //! The command line of `server`, and what it means.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use rustls::sign::CertifiedKey;
-use tracing::warn;
+use tracing::{info, warn};
 use tunnel_common::hostname::Hostname;
-use tunnel_common::key::{self, DataDir, Origin};
+use tunnel_common::identity::Label;
+use tunnel_common::key::{self, DataDir, IfMissing, Origin};
 use tunnel_common::process::{self, Mistakes};
 use tunnel_common::quic::Congestion;
+use tunnel_server::admission::allow_list::AllowList;
+use tunnel_server::admission::{Admission, Open};
 use tunnel_server::cert;
 use tunnel_server::config::{self, Config, Suffixes};
 
+use crate::clients::{self, Clients};
+
 /// The file of the relay's own key in its data folder.
-const KEY_FILE: &str = "relay.key";
+pub(crate) const KEY_FILE: &str = "relay.key";
 
 /// The relay of a self-hosted reverse tunnel.
 ///
 /// Without flags it runs in development mode: a self-signed certificate, any domain, URLs under
 /// `localhost`.
 #[derive(Debug, Parser)]
-#[command(name = "server", version)]
+#[command(name = "server", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    clients: Option<Clients>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, clap::Args)]
+struct Serve {
     /// Address to listen on; `::` takes IPv4 in as well
     #[arg(long, default_value_t = Ipv4Addr::UNSPECIFIED.into())]
     bind_addr: IpAddr,
@@ -53,6 +67,16 @@ pub(crate) struct Args {
     /// Port of the URLs, if visitors reach --pub-port by another number
     #[arg(long)]
     advertise_port: Option<u16>,
+    /// Lets an agent in, by its id or by a file with an id a line; may be repeated. The relay is then
+    /// closed to all others, as it is with --domain-suffix
+    #[arg(long, value_name = "ID|FILE")]
+    allow_client: Vec<String>,
+    /// Lets every agent in, in spite of --domain-suffix
+    #[arg(long, conflicts_with = "allow_client")]
+    open: bool,
+    /// Fail if the relay's key file is missing, instead of making a new key
+    #[arg(long)]
+    require_key: bool,
     /// Folder for what must survive a restart [default: $STATE_DIRECTORY, $XDG_STATE_HOME/server or .]
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -66,6 +90,15 @@ pub(crate) struct Args {
 
 /// What the command line means.
 #[derive(Debug)]
+pub(crate) enum Task {
+    /// Run a relay.
+    Serve(Box<Setup>),
+    /// Show or change who may register.
+    Clients(Clients),
+}
+
+/// A relay to be run.
+#[derive(Debug)]
 pub(crate) struct Setup {
     /// The relay's configuration.
     pub(crate) config: Config,
@@ -75,7 +108,16 @@ pub(crate) struct Setup {
 
 impl Args {
     /// Reads the files that are named, and makes the relay's key if it has none.
-    pub(crate) fn into_setup(self) -> Result<Setup, Mistakes> {
+    pub(crate) fn into_task(self) -> Result<Task, Mistakes> {
+        match self.clients {
+            Some(clients) => Ok(Task::Clients(clients)),
+            None => Ok(Task::Serve(Box::new(self.serve.into_setup()?))),
+        }
+    }
+}
+
+impl Serve {
+    fn into_setup(self) -> Result<Setup, Mistakes> {
         let mut mistakes = vec![];
         if self.advertise_port == Some(0) {
             mistakes.push("--advertise-port: 0 is no port that a visitor could use".to_owned());
@@ -91,7 +133,12 @@ impl Args {
             .identity()
             .map_err(|error| mistakes.push(process::in_full(error.as_ref())))
             .ok();
-        let (Some(identity), true) = (identity, mistakes.is_empty()) else {
+        let admission = self
+            .admission()
+            .map_err(|error| mistakes.push(format!("{error:#}")))
+            .ok();
+        let (Some(identity), Some(admission), true) = (identity, admission, mistakes.is_empty())
+        else {
             return Err(Mistakes(mistakes));
         };
         let reached_at = self.reached_at();
@@ -101,6 +148,7 @@ impl Args {
         config.pub_port = self.pub_port;
         config.alpn_port = Some(self.alpn_port);
         config.advertise_port = self.advertise_port;
+        config.admission = admission;
         config.congestion = self.congestion;
         config.max_visits = config::max_visits(process::raise_descriptor_limit());
         if !self.domain_suffix.is_empty() {
@@ -112,13 +160,46 @@ impl Args {
         Ok(Setup { config, reached_at })
     }
 
+    fn data(&self) -> DataDir {
+        DataDir::chosen(self.data_dir.as_deref(), "server")
+    }
+
+    /// A relay with a real domain is closed: strangers' certificates would use up what a certificate
+    /// authority grants the domain.
+    fn admission(&self) -> anyhow::Result<Arc<dyn Admission>> {
+        let is_closed = !self.domain_suffix.is_empty() || !self.allow_client.is_empty();
+        if self.open || !is_closed {
+            return Ok(Arc::new(Open::default()));
+        }
+        let data = self.data();
+        let (mut files, mut ids) = (vec![clients::file_in(data.path())], HashSet::new());
+        for allowed in &self.allow_client {
+            match allowed.parse::<Label>() {
+                Ok(id) => drop(ids.insert(id)),
+                Err(_) => files.push(existing(data.file(allowed.as_ref()))?),
+            }
+        }
+        let how = clients::command_to_allow(self.data_dir.as_deref());
+        let list = AllowList::load(files, ids, &how)?;
+        info!(
+            allowed = list.len(),
+            "only agents that are allowed may register; to allow one: {how} ID"
+        );
+        Ok(Arc::new(list))
+    }
+
     fn identity(&self) -> anyhow::Result<Arc<CertifiedKey>> {
-        let data = DataDir::chosen(self.data_dir.as_deref(), "server");
+        let data = self.data();
         if let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) {
             return Ok(cert::from_pem_files(&data.file(chain), &data.file(key))?);
         }
         let path = data.file(KEY_FILE.as_ref());
-        let (key, origin) = key::load_or_make(&path)?;
+        let if_missing = if self.require_key {
+            IfMissing::Fail
+        } else {
+            IfMissing::Make
+        };
+        let (key, origin) = key::load(&path, if_missing)?;
         if origin == Origin::Made {
             let fingerprint = key::fingerprint(&key);
             warn!(
@@ -136,6 +217,16 @@ impl Args {
         let advertised = self.advertise_host.as_deref().and_then(dialled);
         let known = advertised.or(domain).or(address);
         known.unwrap_or_else(|| Ipv4Addr::LOCALHOST.to_string())
+    }
+}
+
+fn existing(path: PathBuf) -> anyhow::Result<PathBuf> {
+    match path.metadata() {
+        Ok(_) => Ok(path),
+        Err(error) => Err(anyhow!(
+            "--allow-client: {} is neither an id nor a file: {error}",
+            path.display()
+        )),
     }
 }
 
@@ -169,7 +260,10 @@ mod tests {
             folder.path().to_str().expect("UTF-8"),
         ];
         let args = data_dir.into_iter().chain(flags.split_whitespace());
-        Args::try_parse_from(args).expect("parses").into_setup()
+        match Args::try_parse_from(args).expect("parses").into_task()? {
+            Task::Serve(setup) => Ok(*setup),
+            Task::Clients(clients) => panic!("a relay was asked for, not {clients:?}"),
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `server`: the relay on a public host.
 
 mod args;
+mod clients;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -12,19 +13,23 @@ use tracing::{error, info};
 use tunnel_common::process::{self, EndSignals, exit};
 use tunnel_server::server::Server;
 
-use crate::args::{Args, Setup};
+use crate::args::{Args, Setup, Task};
 
 #[tokio::main]
 async fn main() -> ExitCode {
     process::init_log();
-    let setup = match Args::parse().into_setup() {
-        Ok(setup) => setup,
+    let task = match Args::parse().into_task() {
+        Ok(task) => task,
         Err(mistakes) => {
             error!("{mistakes}");
             return exit::USAGE.into();
         }
     };
-    match serve(setup).await {
+    let done = match task {
+        Task::Serve(setup) => serve(*setup).await,
+        Task::Clients(clients) => clients.run(),
+    };
+    match done {
         Ok(()) => exit::ASKED.into(),
         Err(error) => {
             error!("{}", process::in_full(error.as_ref()));

@@ -56,6 +56,7 @@ impl Client {
         let tls = TlsSettings {
             identity: endpoint.identity()?,
             trust: config.trust,
+            known_relays: config.known_relays,
             clock: config.clock,
         };
         let window = budget.first_window();

@@ -1,6 +1,7 @@
 //! What a user may choose, with the defaults.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tunnel_common::splice::options as splice;
 use tunnel_common::wire::frame::EndpointRef;
 
 use crate::host_port::{split_host_port, write_host_port};
+use crate::link::known_relays::KnownRelays;
 use crate::link::relay_trust::RelayTrust;
 use crate::local::LocalService;
 use crate::resolve::{Resolve, SystemResolver};
@@ -27,6 +29,9 @@ pub struct Config {
     pub relay: RelayAddr,
     /// How to know it.
     pub trust: RelayTrust,
+    /// Where relays are recorded that were believed on first sight; what it says about the relay
+    /// comes before every rule but a pin. Without a file they are believed as long as the agent runs.
+    pub known_relays: Option<KnownRelays>,
     /// What to publish.
     pub endpoint: EndpointConfig,
     /// Congestion control towards the relay.
@@ -48,6 +53,9 @@ pub struct EndpointConfig {
     pub name: EndpointRef,
     /// Its key: the identity.
     pub key: KeyPair,
+    /// What the certificate that the relay sees claims in its private extension, up to 7 KiB: for the
+    /// relay's admission, and for nobody else's eyes.
+    pub claim: Option<Vec<u8>>,
     /// Where visits go.
     pub local: LocalService,
     /// Protocols that visitors are offered (ALPN), best first; none at all takes any visitor.
@@ -63,9 +71,11 @@ impl Config {
         Self {
             relay,
             trust,
+            known_relays: None,
             endpoint: EndpointConfig {
                 name: EndpointRef::default(),
                 key,
+                claim: None,
                 local,
                 alpn: vec![b"http/1.1".to_vec()],
                 suffix: None,
@@ -119,7 +129,8 @@ impl Default for Timeouts {
     }
 }
 
-/// Where a relay takes agents in: `host`, `host:port`, `[v6]` or `[v6]:port`.
+/// Where a relay takes agents in: `host`, `host:port`, `[v6]` or `[v6]:port`. Two that name one
+/// place in two spellings are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RelayAddr {
     host: String,
@@ -148,8 +159,10 @@ impl FromStr for RelayAddr {
 
     fn from_str(text: &str) -> Result<Self, BadRelayAddr> {
         let (host, port) = split_host_port(text).ok_or(BadRelayAddr)?;
+        let address = host.parse::<IpAddr>().map(|address| address.to_string());
+        let name = || host.parse::<Hostname>().map(|name| name.to_string());
         Ok(Self {
-            host,
+            host: address.or_else(|_| name()).map_err(|_| BadRelayAddr)?,
             port: port.unwrap_or(DEFAULT_API_PORT),
         })
     }
@@ -173,6 +186,8 @@ mod tests {
             ("127.0.0.1", "127.0.0.1:4433"),
             ("[::1]", "[::1]:4433"),
             ("[::1]:99", "[::1]:99"),
+            ("Relay.Example.:99", "relay.example:99"),
+            ("[0:0::1]", "[::1]:4433"),
         ];
         for (text, shown) in cases {
             assert_eq!(

@@ -24,6 +24,7 @@ pub struct Endpoint {
     local: LocalService,
     suffix: Option<Hostname>,
     key: KeyPair,
+    claim: Option<Vec<u8>>,
     alpn: Vec<Vec<u8>>,
     clock: Clock,
     visitor_tls: ArcSwap<ServerConfig>,
@@ -35,6 +36,7 @@ impl Endpoint {
         let EndpointConfig {
             name,
             key,
+            claim,
             local,
             alpn,
             suffix,
@@ -48,6 +50,7 @@ impl Endpoint {
             local,
             suffix,
             key,
+            claim,
             alpn,
             clock,
             visitor_tls,
@@ -85,12 +88,13 @@ impl Endpoint {
             kind: EndpointKind::Https,
             host,
             port: None,
+            proof: None,
         }
     }
 
     /// The certificate that proves the identity to a relay.
     pub(crate) fn identity(&self) -> Result<CertifiedKey, CertificateError> {
-        tls::self_signed(&self.key, &[])
+        tls::self_signed_with_claim(&self.key, self.claim.as_deref())
     }
 
     /// The TLS that the next visitor gets.

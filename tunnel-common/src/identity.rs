@@ -49,8 +49,7 @@ impl KeyFingerprint {
     /// The key is read by the parser that also verifies handshake signatures: a second parser could
     /// be led to another key by crafted DER. This proves nothing by itself; the handshake does.
     pub fn of_certificate(certificate: &CertificateDer<'_>) -> Result<Self, webpki::Error> {
-        let parsed = EndEntityCert::try_from(certificate)?;
-        Ok(Self::of_spki(&parsed.subject_public_key_info()))
+        Ok(Self::of_spki(&public_key(certificate)?))
     }
 
     /// All 32 bytes.
@@ -64,6 +63,12 @@ impl KeyFingerprint {
         bytes.copy_from_slice(&self.0[..LABEL_BYTES]);
         Label(bytes)
     }
+}
+
+/// The key inside `certificate`, as a SubjectPublicKeyInfo in DER.
+pub fn public_key(certificate: &CertificateDer<'_>) -> Result<Vec<u8>, webpki::Error> {
+    let parsed = EndEntityCert::try_from(certificate)?;
+    Ok(parsed.subject_public_key_info().to_vec())
 }
 
 impl fmt::Display for KeyFingerprint {

@@ -17,6 +17,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tracing::warn;
 
 use crate::escape::Escaped;
+use crate::proof::{EXPORTER_LABEL, Exporter};
 use crate::wire::code::Code;
 
 /// What a peer may send ahead on one stream: 168 Mbit/s at 200 ms. Not more: a stream with over
@@ -140,6 +141,13 @@ pub fn describe(error: &ConnectionError) -> String {
         ConnectionError::TimedOut => "the peer has fallen silent".to_owned(),
         ours => ours.to_string(),
     }
+}
+
+/// What only the two ends of this connection know. `None` before the handshake is complete.
+pub fn exporter(connection: &quinn::Connection) -> Option<Exporter> {
+    let mut exporter = Exporter::default();
+    let exported = connection.export_keying_material(&mut exporter, EXPORTER_LABEL, &[]);
+    exported.is_ok().then_some(exporter)
 }
 
 /// A QUIC integer; what does not fit becomes the largest.

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{
+    CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256,
+};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, SupportedCipherSuite};
+
+/// The private extension of an agent's certificate (RFC 5280, 4.2): not critical, and its value, an
+/// OCTET STRING as every extension's, has the claim's bytes as they are.
+pub const CLAIM_OID: &[u64] = &[1, 3, 6, 1, 4, 1, 65535, 1];
 
 /// The provider for every TLS configuration of the product, handed in explicitly each time: a
 /// process-wide default would depend on what else is linked.
@@ -58,7 +64,22 @@ pub enum CertificateError {
 /// It says no more than the key does. It is valid for ever, since neither end looks at the dates:
 /// agents may have no clock.
 pub fn self_signed(key: &KeyPair, names: &[String]) -> Result<CertifiedKey, CertificateError> {
-    let mut params = CertificateParams::new(names)?;
+    sign(key, CertificateParams::new(names)?)
+}
+
+/// A certificate without names that carries `claim` in our private extension, for a relay's
+/// admission. It proves nothing but the key.
+pub fn self_signed_with_claim(
+    key: &KeyPair,
+    claim: Option<&[u8]>,
+) -> Result<CertifiedKey, CertificateError> {
+    let mut params = CertificateParams::new([])?;
+    let extension = |claim: &[u8]| CustomExtension::from_oid_content(CLAIM_OID, claim.to_vec());
+    params.custom_extensions.extend(claim.map(extension));
+    sign(key, params)
+}
+
+fn sign(key: &KeyPair, mut params: CertificateParams) -> Result<CertifiedKey, CertificateError> {
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "tunnel");
     let certificate = params.self_signed(key)?;

@@ -10,6 +10,8 @@ use tunnel_common::hostname::Hostname;
 use tunnel_common::quic::{Congestion, QuicTimeouts};
 use tunnel_common::splice::options as splice;
 
+use crate::admission::{Admission, Open};
+
 /// The configuration of one relay.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -27,6 +29,8 @@ pub struct Config {
     pub suffixes: Suffixes,
     /// The port of the URLs, where visitors reach [`pub_port`](Self::pub_port) by another number.
     pub advertise_port: Option<u16>,
+    /// Who may register.
+    pub admission: Arc<dyn Admission>,
     /// The relay's own certificate and key, shown to agents.
     pub identity: Arc<CertifiedKey>,
     /// Congestion control towards agents.
@@ -61,6 +65,8 @@ pub struct Timeouts {
     pub stream_open: Duration,
     /// From the handshake's end to the agent's Hello: 5 s.
     pub hello: Duration,
+    /// For whoever decides about an agent: 5 s.
+    pub admission: Duration,
     /// For an agent to take a control frame: 5 s.
     pub control_write: Duration,
     /// For an agent that has said goodbye to close its connection: 30 s, what visits get to end.
@@ -80,6 +86,7 @@ impl Default for Timeouts {
             refusal_linger: Duration::from_millis(50),
             stream_open: Duration::from_secs(5),
             hello: Duration::from_secs(5),
+            admission: Duration::from_secs(5),
             control_write: Duration::from_secs(5),
             leaving: Duration::from_secs(30),
             goodbye: Duration::from_secs(1),
@@ -99,7 +106,7 @@ pub fn max_visits(descriptors: u64) -> usize {
 }
 
 impl Config {
-    /// Development mode on all addresses: ports 4433, 8443 and 443, any suffix.
+    /// Development mode on all addresses: ports 4433, 8443 and 443, any suffix, open to every agent.
     pub fn development(identity: Arc<CertifiedKey>) -> Self {
         Self {
             bind_addr: Ipv4Addr::UNSPECIFIED.into(),
@@ -108,6 +115,7 @@ impl Config {
             alpn_port: Some(443),
             suffixes: Suffixes::Any,
             advertise_port: None,
+            admission: Arc::new(Open::default()),
             identity,
             congestion: Congestion::default(),
             memory_budget: tunnel_common::process::default_memory_budget(),

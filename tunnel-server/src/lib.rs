@@ -1,14 +1,17 @@
 //! The relay: lets agents in, and passes visitors to them without reading what they say.
 //!
 //! * [`config`] says what an operator may choose, [`server`] binds it and runs it.
+//! * [`admission`] decides which agents are let in.
 //! * `public` is the visitors' side: accept, read the ClientHello, route, splice.
 //! * `agent` is the agents' side: QUIC handshake, identity, control stream, registry.
 //! * `names` decides which host names are ours; `visits` is the table of all live visits; `state`
 //!   is what the two sides share.
 
+pub mod admission;
 mod agent;
 pub mod cert;
 pub mod config;
+mod log_limit;
 mod names;
 mod public;
 pub mod server;

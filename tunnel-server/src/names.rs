@@ -45,15 +45,15 @@ impl Names {
         if ours { first.parse().ok() } else { None }
     }
 
-    /// The host names of an agent, as announced.
-    pub(crate) fn hosts(&self, label: Label) -> impl Iterator<Item = String> {
+    /// The host names of an agent, as announced. A suffix that leaves no room for an id has none.
+    pub(crate) fn hosts(&self, label: Label) -> impl Iterator<Item = Hostname> {
         self.announced
             .iter()
-            .map(move |suffix| format!("{label}.{suffix}"))
+            .filter_map(move |suffix| format!("{label}.{suffix}").parse().ok())
     }
 
     /// The URL of a host.
-    pub(crate) fn url(&self, host: &str) -> String {
+    pub(crate) fn url(&self, host: &Hostname) -> String {
         match self.port {
             HTTPS_PORT => format!("https://{host}"),
             port => format!("https://{host}:{port}"),
@@ -123,6 +123,6 @@ mod tests {
         let expected = ["tunnel.example", "second.example"].map(|s| format!("https://{ID}.{s}"));
         assert_eq!(urls, expected);
         let names = Names::new(Suffixes::Any, 8443);
-        assert_eq!(names.url("x.localhost"), "https://x.localhost:8443");
+        assert_eq!(names.url(&host("x.localhost")), "https://x.localhost:8443");
     }
 }

@@ -141,6 +141,7 @@ impl Server {
             let accepting = listener::accept_visitors(listener, permits.clone(), state.clone());
             state.tasks.spawn(accepting);
         }
+        state.tasks.spawn(keep_up_admission(state.clone()));
         let agents = acceptor::accept_agents(endpoint.clone(), state.clone());
         let agents = state.tasks.spawn(agents);
 
@@ -165,6 +166,13 @@ impl Server {
         let _ = timeout(goodbye, endpoint.wait_idle()).await;
         outcome
     }
+}
+
+async fn keep_up_admission(state: Arc<State>) {
+    let _ = state
+        .shutdown
+        .run_until_cancelled(state.admission.upkeep())
+        .await;
 }
 
 fn certificate_fingerprint(config: &Config) -> Result<KeyFingerprint, BindError> {

@@ -10,8 +10,10 @@ use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::splice::buffer::BufferPool;
 use tunnel_common::tls;
 
+use crate::admission::Admission;
 use crate::agent::registry::Registry;
 use crate::config::{Config, Timeouts};
+use crate::log_limit::LogLimit;
 use crate::names::Names;
 use crate::visits::Visits;
 
@@ -24,6 +26,10 @@ pub(crate) struct State {
     pub(crate) alpn_port: Option<u16>,
     /// Who the relay is.
     pub(crate) fingerprint: KeyFingerprint,
+    /// Who may register.
+    pub(crate) admission: Arc<dyn Admission>,
+    /// How often the log tells who may not.
+    pub(crate) turned_away: LogLimit,
     /// Which agents are connected.
     pub(crate) registry: Registry,
     /// Which visits are live.
@@ -53,6 +59,8 @@ impl State {
             names,
             alpn_port,
             fingerprint,
+            admission: config.admission.clone(),
+            turned_away: LogLimit::default(),
             registry: Registry::default(),
             visits: Arc::new(Visits::new(tls::random()?)),
             pool: BufferPool::default(),

@@ -131,7 +131,7 @@ async fn a_second_signal_ends_a_server_at_once() {
 
 #[tokio::test]
 async fn a_client_with_a_foreign_domain_is_refused_and_told_why() {
-    let server = server(&["--domain-suffix", "ours.example"]).await;
+    let server = server(&["--domain-suffix", "ours.example", "--open"]).await;
     let api = server.api.to_string();
     let flags = ["--server", &api, "--domain-suffix", "foreign.example"];
     let refused = client(&flags, folder());

@@ -122,7 +122,7 @@ async fn the_port_of_the_url_is_the_advertised_one_and_443_is_left_out() {
 
 #[tokio::test]
 async fn a_client_gets_its_url_under_the_domain_that_it_names() {
-    let suffixes = "--domain-suffix first.example --domain-suffix second.example";
+    let suffixes = "--open --domain-suffix first.example --domain-suffix second.example";
     let flags: Vec<_> = suffixes.split(' ').collect();
     let (server, origin) = (server(&flags).await, http("second").await);
     assert!(

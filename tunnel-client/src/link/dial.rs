@@ -1,25 +1,31 @@
-//! One attempt to reach the relay: resolve, then race its addresses.
+//! One attempt to reach the relay: choose the rule of trust, resolve, race the addresses.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, TokioRuntime, VarInt};
+use quinn::{
+    ClientConfig, Connection, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt,
+};
 use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use tokio::time::{sleep, timeout};
+use tracing::warn;
 use tunnel_common::clock::Clock;
+use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::quic::{self, Congestion, describe};
 use tunnel_common::tls;
 use tunnel_common::wire::alpn;
 use tunnel_common::wire::code::Code;
 
-use super::relay_trust::RelayTrust;
+use super::known_relays::{KnownRelays, KnownRelaysError};
+use super::relay_trust::{RelayTrust, Rule, Source};
+use super::verifier::{VerifierError, WrongKey, verifier};
 use crate::config::{RelayAddr, Timeouts};
 use crate::resolve::Resolve;
 
@@ -44,6 +50,15 @@ pub(crate) enum DialError {
     /// Nobody answered, or not as a relay should.
     #[error("no tunnel to {0}: {why}", why = describe(.1))]
     Handshake(SocketAddr, #[source] quinn::ConnectionError),
+    /// Whom to trust can not be found out.
+    #[error(transparent)]
+    KnownRelays(#[from] KnownRelaysError),
+    /// TLS can not be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Another process has believed another key meanwhile.
+    #[error(transparent)]
+    WrongKey(Box<WrongKey>),
     /// Nobody answered at all.
     #[error("{0} does not answer (UDP): is the relay running, and does a firewall pass it?")]
     Timeout(SocketAddr),
@@ -57,8 +72,8 @@ pub enum TlsError {
     #[error("TLS for the tunnel can not be set up: {0}")]
     Tls(#[from] rustls::Error),
     /// The trust rule can not be applied.
-    #[error("the relay's certificate can not be checked: {0}")]
-    Verifier(#[from] rustls::server::VerifierBuilderError),
+    #[error(transparent)]
+    Verifier(#[from] VerifierError),
     /// A cipher that QUIC needs is missing.
     #[error("QUIC can not be set up: {0}")]
     Quic(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
@@ -68,9 +83,12 @@ pub enum TlsError {
 #[derive(Debug)]
 pub(crate) struct Dialler {
     relay: RelayAddr,
-    quic: ClientConfig,
+    tls: TlsSettings,
+    transport: Arc<TransportConfig>,
     timeouts: Timeouts,
     resolver: Arc<dyn Resolve>,
+    /// The key that was believed on first sight and could not be recorded.
+    believed: Mutex<Option<KeyFingerprint>>,
 }
 
 /// A connection to the relay, on a socket of its own.
@@ -96,6 +114,7 @@ impl Dialled {
 pub(crate) struct TlsSettings {
     pub(crate) identity: CertifiedKey,
     pub(crate) trust: RelayTrust,
+    pub(crate) known_relays: Option<KnownRelays>,
     pub(crate) clock: Clock,
 }
 
@@ -114,13 +133,16 @@ impl Dialler {
             .max_concurrent_bidi_streams(VISIT_STREAMS)
             .max_concurrent_uni_streams(UNI_STREAMS)
             .keep_alive_interval(Some(timeouts.quic.keep_alive));
-        let mut quic = ClientConfig::new(Arc::new(quic_tls(tls)?));
-        quic.transport_config(Arc::new(transport));
+        if let RelayTrust::PrivateCa(authorities) = &tls.trust {
+            verifier(&Rule::Authority(authorities.clone()), tls::provider())?;
+        }
         Ok(Self {
             relay,
-            quic,
+            tls,
+            transport: Arc::new(transport),
             timeouts,
             resolver,
+            believed: Mutex::default(),
         })
     }
 
@@ -129,15 +151,31 @@ impl Dialler {
         &self.relay
     }
 
-    /// Connects to the first of the relay's addresses that answers: each gets a head start before
-    /// the next. Resolves anew each time. Dropping the future gives up all attempts.
+    /// Connects to the first of the relay's addresses that answers and is trusted. Chooses the rule
+    /// of trust and resolves anew each time. Dropping the future gives up all attempts.
     pub(crate) async fn dial(&self) -> Result<Dialled, DialError> {
+        let believed = *self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.tls.known_relays.as_ref();
+        let rule = self.tls.trust.choose(&self.relay, known, believed)?;
+        let mut quic = ClientConfig::new(Arc::new(quic_tls(&self.tls, &rule)?));
+        quic.transport_config(self.transport.clone());
+        let dialled = self.race(&quic).await?;
+        if let Rule::FirstUse(first) = &rule
+            && let Some(key) = first.get()
+        {
+            self.believe(*key)?;
+        }
+        Ok(dialled)
+    }
+
+    /// Each address gets a head start before the next.
+    async fn race(&self, quic: &ClientConfig) -> Result<Dialled, DialError> {
         let mut addresses = self.resolve().await?.into_iter();
         let mut attempts = FuturesUnordered::new();
         let mut failure = DialError::Resolve(io::ErrorKind::NotFound.into());
         loop {
             if let Some(address) = addresses.next() {
-                attempts.push(self.attempt(address));
+                attempts.push(self.attempt(address, quic));
             }
             tokio::select! {
                 outcome = attempts.next() => match outcome {
@@ -150,6 +188,37 @@ impl Dialler {
         }
     }
 
+    /// Expects `key` from now on, by the file of known relays or else as long as this lives.
+    fn believe(&self, key: KeyFingerprint) -> Result<(), DialError> {
+        let advice = "compare it with the KEY that the relay printed at its start, or give \
+                      --server-fingerprint";
+        let recorded = self.tls.known_relays.as_ref().map(|file| {
+            let recorded = file.record(&self.relay, key);
+            (file.path().display(), recorded)
+        });
+        match recorded {
+            Some((path, Ok(recorded))) if recorded == key => {
+                warn!(
+                    "the relay's key is believed on first sight and recorded in {path}: {key}; {advice}"
+                );
+            }
+            Some((_, Ok(recorded))) => {
+                let wrong = WrongKey::new(key, recorded, Source::FirstSight);
+                return Err(DialError::WrongKey(Box::new(wrong)));
+            }
+            unrecorded => {
+                if let Some((_, Err(error))) = unrecorded {
+                    warn!("the relay's key can not be recorded: {error}");
+                }
+                warn!(
+                    "the relay's key is believed on first sight until this process ends: {key}; {advice}"
+                );
+                *self.believed.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+            }
+        }
+        Ok(())
+    }
+
     async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
         let resolving = self.resolver.resolve(self.relay.host(), self.relay.port());
         match timeout(self.timeouts.resolve, resolving).await {
@@ -158,7 +227,11 @@ impl Dialler {
         }
     }
 
-    async fn attempt(&self, address: SocketAddr) -> Result<Dialled, DialError> {
+    async fn attempt(
+        &self,
+        address: SocketAddr,
+        quic: &ClientConfig,
+    ) -> Result<Dialled, DialError> {
         let any: IpAddr = match address {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -168,7 +241,7 @@ impl Dialler {
         let config = EndpointConfig::default();
         let endpoint = Endpoint::new(config, None, udp, Arc::new(TokioRuntime)).map_err(socket)?;
         let connecting = endpoint
-            .connect_with(self.quic.clone(), address, self.relay.host())
+            .connect_with(quic.clone(), address, self.relay.host())
             .map_err(|error| DialError::Connect(address, error))?;
         match timeout(self.timeouts.quic.handshake, connecting).await {
             Ok(Ok(connection)) => Ok(Dialled {
@@ -182,11 +255,12 @@ impl Dialler {
 }
 
 /// TLS 1.3 with our key proved, and never resumed: each connection proves it anew.
-fn quic_tls(settings: TlsSettings) -> Result<QuicClientConfig, TlsError> {
+fn quic_tls(settings: &TlsSettings, rule: &Rule) -> Result<QuicClientConfig, TlsError> {
     let provider = tls::provider();
-    let verifier = settings.trust.verifier(provider.clone())?;
-    let identity = Arc::new(SingleCertAndKey::from(settings.identity));
-    let mut tls = rustls::ClientConfig::builder_with_details(provider, Arc::new(settings.clock))
+    let verifier = verifier(rule, provider.clone())?;
+    let identity = Arc::new(SingleCertAndKey::from(settings.identity.clone()));
+    let clock = Arc::new(settings.clock.clone());
+    let mut tls = rustls::ClientConfig::builder_with_details(provider, clock)
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)

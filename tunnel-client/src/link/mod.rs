@@ -5,5 +5,7 @@ mod control;
 pub mod dial;
 mod grant;
 pub(crate) mod keeper;
+pub mod known_relays;
 pub mod relay_trust;
 mod tunnel;
+pub mod verifier;

@@ -1,27 +1,27 @@
 //! How an agent knows its relay: by exactly one rule, chosen before it dials.
 //!
-//! Under every rule the relay must sign the handshake with the key that it shows (RFC 8446, 4.4.3).
+//! 1. A fingerprint that the user gave: nothing else counts.
+//! 2. What the file of known relays says about this host and port.
+//! 3. A certificate authority, public or the user's own.
+//! 4. First sight, where no public authority can vouch or the user wants it so.
+//!
+//! The rule is chosen anew for each dial, by [`RelayTrust::choose`], and `verifier` applies it.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, PeerMisbehaved, RootCertStore,
-    SignatureScheme,
-};
-use tracing::warn;
+use rustls::pki_types::CertificateDer;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::KeyFingerprint;
-use webpki_roots::TLS_SERVER_ROOTS;
+
+use super::known_relays::{Known, KnownRelays, KnownRelaysError};
+use crate::config::RelayAddr;
 
 /// Domains that no public certificate authority signs for (RFC 6761, 6762, 8375).
 const LOCAL_DOMAINS: [&str; 5] = ["localhost", "local", "internal", "lan", "home.arpa"];
 
-/// The rule by which a relay is known.
+/// What the user says about the relay's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RelayTrust {
@@ -29,13 +29,44 @@ pub enum RelayTrust {
     Pinned(KeyFingerprint),
     /// A public certificate authority vouches for its name.
     PublicCa,
-    /// Whoever answers first is believed, with a warning, and must show the same key from then on
-    /// as long as this process lives.
+    /// One of these authorities vouches for its name. At least one, each a certificate.
+    PrivateCa(Vec<CertificateDer<'static>>),
+    /// Whoever answers first is believed, with a warning, and must show the same key from then on.
     FirstUse,
 }
 
+/// The one rule of one dial.
+#[derive(Clone, Debug)]
+pub(crate) enum Rule {
+    /// The relay has this key.
+    Key(Expected),
+    /// These authorities vouch for it; without any, the public ones.
+    Authority(Vec<CertificateDer<'static>>),
+    /// The first key that is proved to one of the attempts of this dial is the relay's.
+    FirstUse(Arc<OnceLock<KeyFingerprint>>),
+}
+
+/// A key that is expected, and who said so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) key: KeyFingerprint,
+    pub(crate) source: Source,
+}
+
+/// Who said which key a relay has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The user.
+    User,
+    /// This line of this file.
+    File { path: PathBuf, line: usize },
+    /// The relay itself, when this agent first saw it.
+    FirstSight,
+}
+
 impl RelayTrust {
-    /// The rule for a relay at `host` when the user names none: a public CA where there can be one.
+    /// What holds for a relay at `host` when the user says nothing: a public CA where there can be
+    /// one.
     pub fn by_default(host: &str) -> Self {
         if is_local(host) {
             Self::FirstUse
@@ -44,24 +75,41 @@ impl RelayTrust {
         }
     }
 
-    /// The verifier of this rule.
-    pub(crate) fn verifier(
+    /// The rule for dialling `relay` now. `believed` is the key that this agent has believed on
+    /// first sight and could not record.
+    pub(crate) fn choose(
         &self,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ServerCertVerifier>, rustls::server::VerifierBuilderError> {
-        let known = match self {
-            Self::PublicCa => {
-                let roots = RootCertStore {
-                    roots: TLS_SERVER_ROOTS.to_vec(),
-                };
-                let builder =
-                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-                return Ok(builder.build()?);
-            }
-            Self::Pinned(fingerprint) => OnceLock::from(*fingerprint),
-            Self::FirstUse => OnceLock::new(),
+        relay: &RelayAddr,
+        known: Option<&KnownRelays>,
+        believed: Option<KeyFingerprint>,
+    ) -> Result<Rule, KnownRelaysError> {
+        let known = match (self, known) {
+            (Self::Pinned(_), _) | (_, None) => None,
+            (_, Some(file)) => file.find(relay)?.map(|found| (file, found)),
         };
-        Ok(Arc::new(OneKey { known, provider }))
+        let key = |key, source| Rule::Key(Expected { key, source });
+        Ok(match (self, known) {
+            (Self::Pinned(pin), _) => key(*pin, Source::User),
+            (
+                _,
+                Some((
+                    file,
+                    Known {
+                        key: recorded,
+                        line,
+                    },
+                )),
+            ) => {
+                let path = file.path().to_owned();
+                key(recorded, Source::File { path, line })
+            }
+            (Self::PublicCa, None) => Rule::Authority(vec![]),
+            (Self::PrivateCa(authorities), None) => Rule::Authority(authorities.clone()),
+            (Self::FirstUse, None) => match believed {
+                Some(believed) => key(believed, Source::FirstSight),
+                None => Rule::FirstUse(Arc::default()),
+            },
+        })
     }
 }
 
@@ -77,120 +125,78 @@ fn is_local(host: &str) -> bool {
     name.split_first().is_none() || LOCAL_DOMAINS.iter().any(above)
 }
 
-/// A relay showed another key than it should.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the relay's key is {shown}, but {expected} is expected. Either somebody stands between, or the \
-     relay has a new key: ask its operator, then give --server-fingerprint {shown}"
-)]
-struct WrongKey {
-    shown: KeyFingerprint,
-    expected: KeyFingerprint,
-}
-
-fn fingerprint(certificate: &CertificateDer<'_>) -> Result<KeyFingerprint, Error> {
-    KeyFingerprint::of_certificate(certificate).map_err(|_| CertificateError::BadEncoding.into())
-}
-
-fn expect(shown: KeyFingerprint, expected: KeyFingerprint) -> Result<(), Error> {
-    if shown == expected {
-        return Ok(());
-    }
-    // Not CertificateError::Other, whose Display hides the text.
-    Err(Error::Other(OtherError(Arc::new(WrongKey {
-        shown,
-        expected,
-    }))))
-}
-
-/// Accepts one key, whatever its certificate says: a given one, or the first that is seen.
-#[derive(Debug)]
-struct OneKey {
-    known: OnceLock<KeyFingerprint>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for OneKey {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let shown = fingerprint(end_entity)?;
-        // Before the first key is believed its owner must prove it: that happens on the signature.
-        let known = self.known.get().copied().unwrap_or(shown);
-        expect(shown, known).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        // Tunnels speak TLS 1.3 only; nobody gets here.
-        Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        let valid = verify_tls13_signature(message, certificate, signature, algorithms)?;
-        let shown = fingerprint(certificate)?;
-        let expected = self.known.get_or_init(|| {
-            warn!(
-                "the relay's key is believed on first sight: {shown}. Compare it with what the \
-                 relay printed at its start, or give --server-fingerprint {shown}"
-            );
-            shown
-        });
-        // Two handshakes may have begun while no key was known: only one key becomes the known one.
-        expect(shown, *expected)?;
-        Ok(valid)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn relay() -> RelayAddr {
+        "relay.example".parse().expect("a relay")
+    }
+
+    fn key(name: &str) -> KeyFingerprint {
+        KeyFingerprint::of_spki(name.as_bytes())
+    }
+
+    fn expected(rule: &Rule) -> Option<KeyFingerprint> {
+        match rule {
+            Rule::Key(expected) => Some(expected.key),
+            Rule::Authority(_) | Rule::FirstUse(_) => None,
+        }
+    }
+
     #[test]
     fn a_public_name_needs_a_public_ca_and_others_are_believed_on_first_sight() {
-        for host in [
-            "relay.example.com",
-            "localhost.example.com",
-            "notlocal",
-            "my-local.com",
-        ] {
-            let public = host.contains('.');
-            assert_eq!(
-                RelayTrust::by_default(host) == RelayTrust::PublicCa,
-                public,
-                "{host}"
-            );
+        let public = ["relay.example.com", "localhost.example.com", "my-local.com"];
+        for host in public {
+            assert_eq!(RelayTrust::by_default(host), RelayTrust::PublicCa, "{host}");
         }
-        for host in [
+        let local = [
             "127.0.0.1",
             "::1",
             "relay",
+            "notlocal",
             "relay.local",
             "a.b.home.arpa",
             "x.localhost",
-        ] {
+        ];
+        for host in local {
             assert_eq!(RelayTrust::by_default(host), RelayTrust::FirstUse, "{host}");
         }
+    }
+
+    #[test]
+    fn exactly_one_rule_holds_the_pin_before_the_file_before_everything_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = KnownRelays::new(folder.path().join("known_relays"));
+        let authority = RelayTrust::PrivateCa(vec![CertificateDer::from(b"a ca".to_vec())]);
+        let others = [RelayTrust::PublicCa, authority, RelayTrust::FirstUse];
+        let choose = |trust: &RelayTrust, believed| {
+            let rule = trust.choose(&relay(), Some(&file), believed);
+            rule.expect("the file is sound")
+        };
+        for trust in &others {
+            assert_eq!(expected(&choose(trust, None)), None, "{trust:?}");
+        }
+        let believed = choose(&RelayTrust::FirstUse, Some(key("believed")));
+        assert_eq!(expected(&believed), Some(key("believed")));
+
+        file.record(&relay(), key("recorded")).expect("writes");
+        for trust in &others {
+            let rule = choose(trust, Some(key("believed")));
+            assert_eq!(expected(&rule), Some(key("recorded")), "{trust:?}");
+        }
+        let pinned = choose(&RelayTrust::Pinned(key("pinned")), None);
+        assert_eq!(expected(&pinned), Some(key("pinned")));
+    }
+
+    #[test]
+    fn a_file_that_is_not_understood_stops_all_but_a_pin() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = KnownRelays::new(folder.path().join("known_relays"));
+        std::fs::write(file.path(), "rubbish").expect("writes");
+        let choose = |trust: RelayTrust| trust.choose(&relay(), Some(&file), None);
+        assert!(choose(RelayTrust::PublicCa).is_err());
+        assert!(choose(RelayTrust::FirstUse).is_err());
+        assert!(choose(RelayTrust::Pinned(key("pinned"))).is_ok());
     }
 }

@@ -19,6 +19,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::code::Code;
+use crate::proof::Proof;
 
 /// One message on the control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +112,9 @@ pub struct Wanted {
     /// The public port that it wants, for kinds that have one of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// The key that the endpoint is named after, if it is not the one that the handshake proved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<Proof>,
 }
 
 /// What visitors reach an endpoint by.
@@ -324,6 +328,7 @@ mod tests {
                 kind: EndpointKind::Https,
                 host: None,
                 port: None,
+                proof: None,
             }],
         });
         let json = r#"{"type":"Hello","instance":"07070707070707070707070707070707","epoch":3,"slot":0,"slots":1,"agent_version":"0.1.0","features":[],"rev":1,"wanted":[{"ref":"main","kind":"https"}]}"#;

@@ -1,83 +1,24 @@
-//! The control stream of an agent that was let in, and its presence in the registry.
-
-use std::sync::Arc;
+//! The control stream of an agent that was let in.
 
 use quinn::{RecvStream, SendStream};
+use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
 use tracing::info;
 use tunnel_common::quic::var_int;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlReader, ControlWriter};
-use tunnel_common::wire::frame::{Frame, Granted, Outcome, Refused, Wanted};
+use tunnel_common::wire::frame::{Frame, Refused};
 
 use super::error::SessionError;
-use super::grant::{grant, granted_endpoint};
-use super::registry::Membership;
-use super::registry::core::{JoinError, Place};
-use super::tunnel::Tunnel;
+use super::presence::Presence;
 use crate::state::State;
 
 /// The receiving half of a control stream.
 pub(super) type Reader = ControlReader<RecvStream>;
 /// The sending half of a control stream.
 pub(super) type Writer = ControlWriter<SendStream>;
-
-/// When a tunnel that came too late may come again, in milliseconds: its process knows more by then.
-const OUTDATED_RETRY_MS: u64 = 5_000;
-
-/// A tunnel as others see it. Dropping it takes the tunnel out of the registry.
-#[derive(Debug)]
-pub(super) struct Presence {
-    tunnel: Arc<Tunnel>,
-    membership: Membership,
-    standing: Standing,
-}
-
-/// Whether the agent may still wish for something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Here,
-    /// It has said that it goes; its visits in flight go on until then.
-    Leaving {
-        until: Instant,
-    },
-}
-
-impl Presence {
-    /// Enters a tunnel, which gets no visits yet.
-    pub(super) fn enter(tunnel: Tunnel, place: Place, state: &State) -> Result<Self, JoinError> {
-        let tunnel = Arc::new(tunnel);
-        let membership = state.registry.enter(tunnel.clone(), place)?;
-        Ok(Self {
-            tunnel,
-            membership,
-            standing: Standing::Here,
-        })
-    }
-
-    /// Answers the agent's wishes; visits come accordingly from now on.
-    pub(super) fn want(&self, wanted: &[Wanted], state: &State) -> Result<Vec<Granted>, JoinError> {
-        if self.standing != Standing::Here {
-            return Err(JoinError::Outdated);
-        }
-        let granted = grant(&state.names, self.tunnel.client(), wanted);
-        self.membership.serve(granted_endpoint(&granted).cloned())?;
-        Ok(granted)
-    }
-}
-
-/// What an agent is told that may not join.
-pub(super) fn refusal(error: JoinError) -> Refused {
-    let (code, retry_after) = match error {
-        JoinError::LabelTaken => (Code::Policy, None),
-        JoinError::Outdated => (Code::Replaced, Some(OUTDATED_RETRY_MS)),
-    };
-    Refused {
-        code: code.number(),
-        text: error.to_string(),
-        retry_after,
-    }
-}
+/// Tells when the agent must be asked about again.
+pub(super) type Rules = watch::Receiver<u64>;
 
 /// Sends a frame to an agent, which must take it in time: one that does not read would hold up
 /// its own session, and with it the session's end.
@@ -94,11 +35,12 @@ pub(super) async fn say(
 /// code.
 pub(super) async fn run(
     mut reader: Reader,
-    mut writer: Writer,
+    writer: &mut Writer,
     mut presence: Presence,
+    mut rules: Rules,
     state: &State,
 ) -> Result<Code, SessionError> {
-    let tunnel = presence.tunnel.clone();
+    let tunnel = presence.tunnel().clone();
     let every = state.timeouts.quic.keep_alive;
     let mut keep_alive = interval_at(Instant::now() + every, every);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,9 +49,9 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             frame = reader.next() => match frame? {
-                Some(frame) => answer(frame, &mut writer, &mut presence, state).await?,
+                Some(frame) => answer(frame, writer, &mut presence, state).await?,
                 // It has said goodbye, and closes when its visits are over.
-                None if let Standing::Leaving { until } = presence.standing => {
+                None if let Some(until) = presence.leaves() => {
                     let _ = timeout_at(until, tunnel.connection().closed()).await;
                     return Ok(Code::None);
                 }
@@ -117,18 +59,22 @@ pub(super) async fn run(
             },
             _ = keep_alive.tick() => if tunnel.visits_in_flight() > 0 {
                 nonce += 1;
-                say(&mut writer, &Frame::Ping { nonce }, state).await?;
+                say(writer, &Frame::Ping { nonce }, state).await?;
             },
             () = tunnel.doubted() => {
                 nonce += 1;
                 tunnel.asked(nonce);
-                say(&mut writer, &Frame::Ping { nonce }, state).await?;
+                say(writer, &Frame::Ping { nonce }, state).await?;
             }
             window = windows.next() => {
                 tunnel.connection().set_receive_window(var_int(window));
             }
+            Ok(()) = rules.changed() => reconsider(writer, &mut presence, state).await?,
+            () = due(presence.ask_again()) => {
+                reconsider(writer, &mut presence, state).await?;
+            }
             // An agent that says goodbye and stays must not stay for ever.
-            () = leaving_is_over(&presence) => return Ok(Code::None),
+            () = due(presence.leaves()) => return Ok(Code::None),
             () = tunnel.drained() => {
                 // What the last visit sent may still be on its way.
                 let _ = timeout(state.timeouts.goodbye, tunnel.connection().closed()).await;
@@ -138,11 +84,39 @@ pub(super) async fn run(
     }
 }
 
-/// Ready when an agent that has said goodbye has had its time. Cancel safe.
-async fn leaving_is_over(presence: &Presence) {
-    match presence.standing {
-        Standing::Here => std::future::pending().await,
-        Standing::Leaving { until } => sleep_until(until).await,
+/// Ready at this time, or never. Cancel safe.
+async fn due(at: Option<Instant>) {
+    match at {
+        None => std::future::pending().await,
+        Some(at) => sleep_until(at).await,
+    }
+}
+
+/// The rules have changed: what was granted may not be any more, or what was not may be now.
+async fn reconsider(
+    writer: &mut Writer,
+    presence: &mut Presence,
+    state: &State,
+) -> Result<(), SessionError> {
+    match presence.reconsider(state).await {
+        Ok(None) => Ok(()),
+        Ok(Some(granted)) => {
+            let rev = presence.rev();
+            say(writer, &Frame::Granted { rev, granted }, state).await
+        }
+        Err(refused) => Err(turn_away(writer, refused, state).await),
+    }
+}
+
+/// Tells the agent why it may not stay. What that fails by is told by the connection's end.
+pub(super) async fn turn_away(
+    writer: &mut Writer,
+    refused: Refused,
+    state: &State,
+) -> SessionError {
+    match say(writer, &Frame::Refused(refused.clone()), state).await {
+        Ok(()) => SessionError::Refused(refused),
+        Err(error) => error,
     }
 }
 
@@ -154,31 +128,18 @@ async fn answer(
 ) -> Result<(), SessionError> {
     match frame {
         Frame::Ping { nonce } => say(writer, &Frame::Pong { nonce }, state).await?,
-        Frame::Wanted { rev, wanted } => {
-            let granted = presence.want(&wanted, state);
-            let granted = granted.unwrap_or_else(|error| refuse_all(&wanted, error));
-            say(writer, &Frame::Granted { rev, granted }, state).await?;
-        }
+        Frame::Wanted { rev, wanted } => match presence.want(rev, wanted, state).await {
+            Ok(granted) => say(writer, &Frame::Granted { rev, granted }, state).await?,
+            Err(refused) => return Err(turn_away(writer, refused, state).await),
+        },
         Frame::Leaving => {
-            let until = Instant::now() + state.timeouts.leaving;
-            presence.standing = Standing::Leaving { until };
-            // Fails only for a tunnel that has lost its place, and gets no visits anyway.
-            let _ = presence.membership.serve(None);
+            presence.leave(Instant::now() + state.timeouts.leaving);
             info!("the agent leaves");
         }
         Frame::Hello(_) => return Err(SessionError::Protocol("a second Hello")),
-        Frame::Pong { nonce } => presence.tunnel.answered(nonce),
+        Frame::Pong { nonce } => presence.tunnel().answered(nonce),
         // Nothing that a relay acts on.
         _ => {}
     }
     Ok(())
-}
-
-/// A tunnel that has lost its place gets nothing more; its visits in flight go on.
-fn refuse_all(wanted: &[Wanted], error: JoinError) -> Vec<Granted> {
-    let refused = |wish: &Wanted| Granted {
-        endpoint: wish.endpoint.clone(),
-        outcome: Outcome::Refused(refusal(error)),
-    };
-    wanted.iter().map(refused).collect()
 }

@@ -1,4 +1,4 @@
-//! Which wishes of an agent are granted: a pure function.
+//! Which wishes of an agent are granted: pure functions.
 
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::ClientId;
@@ -7,36 +7,58 @@ use tunnel_common::wire::frame::{EndpointKind, EndpointRef, Granted, Outcome, Re
 
 use crate::names::Names;
 
-/// Endpoints of one tunnel: its key has one name.
-pub(crate) const MAX_ENDPOINTS: u16 = 1;
+/// Endpoints of one tunnel: one for the key that the handshake proved, and a second identity.
+pub(crate) const MAX_ENDPOINTS: u16 = 2;
 
-/// Answers the wishes of the agent `id`, each with URLs or with the reason why not.
-pub(crate) fn grant(names: &Names, id: ClientId, wanted: &[Wanted]) -> Vec<Granted> {
-    let mut room = MAX_ENDPOINTS;
-    let mut answer = |wish: &Wanted| {
-        let outcome = match urls(names, id, wish) {
-            Ok(_) if room == 0 => refuse("this relay serves one endpoint for each key"),
-            Ok(urls) => {
-                room -= 1;
+/// A wish, and whose name it is for: a key that is proved and admitted, or why there is none.
+#[derive(Debug)]
+pub(crate) struct Claim<'a> {
+    /// What is wished for.
+    pub(crate) wish: &'a Wanted,
+    /// The key.
+    pub(crate) id: Result<ClientId, Refused>,
+}
+
+/// Answers all wishes of one tunnel, each with URLs or with the reason why not.
+pub(crate) fn grant(names: &Names, claims: &[Claim<'_>]) -> Vec<Granted> {
+    let mut served = vec![];
+    let mut answer = |claim: &Claim<'_>| {
+        let outcome = match urls(names, claim, &served) {
+            Ok((id, urls)) => {
+                served.push((id, claim.wish.endpoint.clone()));
                 Outcome::Urls(urls)
             }
-            Err(refusal) => refusal,
+            Err(refused) => Outcome::Refused(refused),
         };
         Granted {
-            endpoint: wish.endpoint.clone(),
+            endpoint: claim.wish.endpoint.clone(),
             outcome,
         }
     };
-    wanted.iter().map(&mut answer).collect()
+    claims.iter().map(&mut answer).collect()
 }
 
-/// The endpoint that visits are for, if any was granted.
-pub(crate) fn granted_endpoint(granted: &[Granted]) -> Option<&EndpointRef> {
-    let urls = |grant: &&Granted| matches!(grant.outcome, Outcome::Urls(_));
-    granted.iter().find(urls).map(|grant| &grant.endpoint)
+fn urls(
+    names: &Names,
+    claim: &Claim<'_>,
+    served: &[(ClientId, EndpointRef)],
+) -> Result<(ClientId, Vec<String>), Refused> {
+    let id = claim.id.clone()?;
+    let hosts = hosts(names, id, claim.wish)?;
+    if served.iter().any(|(other, _)| *other == id) {
+        return Err(refuse("this relay serves one endpoint for each key"));
+    }
+    if served
+        .iter()
+        .any(|(_, endpoint)| *endpoint == claim.wish.endpoint)
+    {
+        return Err(refuse("two endpoints have the same ref"));
+    }
+    Ok((id, hosts.iter().map(|host| names.url(host)).collect()))
 }
 
-fn urls(names: &Names, id: ClientId, wish: &Wanted) -> Result<Vec<String>, Outcome> {
+/// The host names that the key `id` gets for this wish.
+pub(crate) fn hosts(names: &Names, id: ClientId, wish: &Wanted) -> Result<Vec<Hostname>, Refused> {
     if wish.kind != EndpointKind::Https {
         return Err(refuse("this relay does not serve endpoints of that kind"));
     }
@@ -45,10 +67,10 @@ fn urls(names: &Names, id: ClientId, wish: &Wanted) -> Result<Vec<String>, Outco
     }
     let label = id.label();
     let Some(host) = &wish.host else {
-        return Ok(names.hosts(label).map(|host| names.url(&host)).collect());
+        return Ok(names.hosts(label).collect());
     };
     match host.parse::<Hostname>() {
-        Ok(host) if names.agent(&host) == Some(label) => Ok(vec![names.url(host.as_str())]),
+        Ok(host) if names.agent(&host) == Some(label) => Ok(vec![host]),
         _ => Err(refuse(&format!(
             "this relay serves the id {label} under {}; leave --domain-suffix away or name one of \
              these",
@@ -57,8 +79,15 @@ fn urls(names: &Names, id: ClientId, wish: &Wanted) -> Result<Vec<String>, Outco
     }
 }
 
-fn refuse(text: &str) -> Outcome {
-    Outcome::Refused(Refused::for_good(Code::Policy, text))
+/// Too many wishes: nobody even looks at the key.
+pub(crate) fn too_many() -> Refused {
+    refuse(&format!(
+        "this relay serves {MAX_ENDPOINTS} endpoints of one agent"
+    ))
+}
+
+fn refuse(text: &str) -> Refused {
+    Refused::for_good(Code::Policy, text)
 }
 
 #[cfg(test)]
@@ -71,8 +100,8 @@ mod tests {
         Names::new(Suffixes::These(suffixes.into()), 443)
     }
 
-    fn id() -> ClientId {
-        ClientId::of_spki(b"a key")
+    fn id(name: &str) -> ClientId {
+        ClientId::of_spki(name.as_bytes())
     }
 
     fn wish(endpoint: &str, host: Option<String>) -> Wanted {
@@ -82,47 +111,64 @@ mod tests {
             kind: EndpointKind::Https,
             host,
             port: None,
+            proof: None,
         }
     }
 
-    fn refusal(granted: &Granted) -> &str {
-        match &granted.outcome {
+    /// The outcomes of wishes, each by this key.
+    fn outcomes(wishes: &[(&str, Wanted)]) -> Vec<Outcome> {
+        let claim = |(key, wish)| Claim {
+            wish,
+            id: Ok(id(key)),
+        };
+        let claims: Vec<_> = wishes
+            .iter()
+            .map(|(key, wish)| claim((key, wish)))
+            .collect();
+        let granted = grant(&names(), &claims);
+        granted.into_iter().map(|granted| granted.outcome).collect()
+    }
+
+    fn refusal(outcome: &Outcome) -> &str {
+        match outcome {
             Outcome::Refused(refused) => &refused.text,
             Outcome::Urls(urls) => panic!("granted: {urls:?}"),
         }
     }
 
+    fn urls(key: &str) -> Outcome {
+        let label = id(key).label();
+        let urls = ["a.example", "b.example"].map(|s| format!("https://{label}.{s}"));
+        Outcome::Urls(urls.into())
+    }
+
     #[test]
-    fn without_a_host_an_agent_gets_its_name_under_every_suffix() {
-        let granted = grant(&names(), id(), &[wish("main", None)]);
-        let urls = ["a.example", "b.example"].map(|s| format!("https://{}.{s}", id().label()));
-        assert_eq!(granted[0].outcome, Outcome::Urls(urls.into()));
-        assert_eq!(
-            granted_endpoint(&granted).map(EndpointRef::as_str),
-            Some("main")
-        );
+    fn without_a_host_a_key_gets_its_name_under_every_suffix() {
+        let outcomes = outcomes(&[
+            ("key", wish("main", None)),
+            ("second", wish("second", None)),
+        ]);
+        assert_eq!(outcomes, [urls("key"), urls("second")]);
     }
 
     #[test]
     fn with_a_host_it_gets_that_one_if_it_is_its_own() {
-        let own = format!("{}.B.example", id().label());
-        let granted = grant(&names(), id(), &[wish("main", Some(own.clone()))]);
+        let own = format!("{}.B.example", id("key").label());
+        let outcomes = outcomes(&[("key", wish("main", Some(own.clone())))]);
         let url = format!("https://{}", own.to_lowercase());
-        assert_eq!(granted[0].outcome, Outcome::Urls(vec![url]));
+        assert_eq!(outcomes, [Outcome::Urls(vec![url])]);
     }
 
     #[test]
-    fn no_agent_gets_the_name_of_another_nor_a_foreign_suffix() {
-        let other = ClientId::of_spki(b"another key").label();
+    fn no_key_gets_the_name_of_another_nor_a_foreign_suffix() {
         let hosts = [
-            format!("{other}.a.example"),
-            format!("{}.c.example", id().label()),
+            format!("{}.a.example", id("another").label()),
+            format!("{}.c.example", id("key").label()),
             "..".into(),
         ];
         for host in hosts {
-            let granted = grant(&names(), id(), &[wish("main", Some(host))]);
-            assert!(refusal(&granted[0]).contains("a.example, b.example"));
-            assert_eq!(granted_endpoint(&granted), None);
+            let outcomes = outcomes(&[("key", wish("main", Some(host)))]);
+            assert!(refusal(&outcomes[0]).contains("a.example, b.example"));
         }
     }
 
@@ -136,14 +182,29 @@ mod tests {
             port: Some(5432),
             ..wish("port", None)
         };
-        let wishes = [quantum, port, wish("main", None), wish("second", None)];
-        let granted = grant(&names(), id(), &wishes);
-        assert!(refusal(&granted[0]).contains("kind"));
-        assert!(refusal(&granted[1]).contains("port"));
-        assert!(refusal(&granted[3]).contains("one endpoint"));
-        assert_eq!(
-            granted_endpoint(&granted).map(EndpointRef::as_str),
-            Some("main")
-        );
+        let outcomes = outcomes(&[
+            ("key", quantum),
+            ("key", port),
+            ("key", wish("main", None)),
+            ("key", wish("second", None)),
+            ("other", wish("main", None)),
+        ]);
+        assert!(refusal(&outcomes[0]).contains("kind"));
+        assert!(refusal(&outcomes[1]).contains("port"));
+        assert_eq!(outcomes[2], urls("key"));
+        assert!(refusal(&outcomes[3]).contains("one endpoint for each key"));
+        assert!(refusal(&outcomes[4]).contains("same ref"));
+    }
+
+    #[test]
+    fn a_key_that_was_not_admitted_is_told_why() {
+        let wish = wish("main", None);
+        let stranger = Refused::for_good(Code::Refused, "unknown");
+        let claim = Claim {
+            wish: &wish,
+            id: Err(stranger.clone()),
+        };
+        let granted = grant(&names(), &[claim]);
+        assert_eq!(granted[0].outcome, Outcome::Refused(stranger));
     }
 }

@@ -13,17 +13,42 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, PeerMisbehaved,
     SignatureScheme,
 };
-use tunnel_common::identity::ClientId;
+use tunnel_common::identity::{self, ClientId};
+use tunnel_common::proof::{MAX_CERTIFICATE_BYTES, SCHEMES};
+use tunnel_common::tls::CLAIM_OID;
+use x509_parser::oid_registry::Oid;
 
-/// The longest certificate that is looked at: a P-256 one has 400 bytes, with a private extension
-/// some more.
-const MAX_CERTIFICATE_BYTES: usize = 8 * 1024;
+/// A key that an agent has proved, and what its certificate claims besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The fingerprint of the key.
+    pub(crate) id: ClientId,
+    /// The key, as a SubjectPublicKeyInfo in DER.
+    pub(crate) public_key: Vec<u8>,
+    /// The private extension, if the certificate has one.
+    pub(crate) extension: Option<Vec<u8>>,
+}
 
-/// The signatures that an agent may prove its key with.
-const SCHEMES: [SignatureScheme; 2] = [
-    SignatureScheme::ECDSA_NISTP256_SHA256,
-    SignatureScheme::ED25519,
-];
+impl Identity {
+    /// What is in `certificate`, whose key has been proved. `None` if it can not be read.
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let public_key = identity::public_key(certificate).ok()?;
+        Some(Self {
+            id: ClientId::of_spki(&public_key),
+            public_key,
+            extension: claim(certificate),
+        })
+    }
+}
+
+/// The private extension. One that is there twice, or in a certificate that the second parser does
+/// not understand, claims nothing.
+fn claim(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let oid = Oid::from(CLAIM_OID).ok()?;
+    let extension = parsed.get_extension_unique(&oid).ok()??;
+    Some(extension.value.to_vec())
+}
 
 /// Why a certificate can not be an agent's.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +115,12 @@ impl ClientCertVerifier for AnyProvenKey {
 }
 
 /// The identity that the peer of a completed handshake proved.
-pub(crate) fn proven(connection: &quinn::Connection) -> Option<ClientId> {
+pub(crate) fn proven(connection: &quinn::Connection) -> Option<Identity> {
     let chain = connection
         .peer_identity()?
         .downcast::<Vec<CertificateDer<'static>>>()
         .ok()?;
-    ClientId::of_certificate(chain.first()?).ok()
+    Identity::of(chain.first()?)
 }
 
 #[cfg(test)]
@@ -116,6 +141,24 @@ mod tests {
     fn certificate() -> CertificateDer<'static> {
         let key = tls::generate_key().expect("a key");
         tls::self_signed(&key, &[]).expect("signs").cert[0].clone()
+    }
+
+    #[test]
+    fn the_claim_of_a_certificate_is_read_as_it_is_and_none_is_none() {
+        let key = tls::generate_key().expect("a key");
+        let of = |claim: Option<&[u8]>| {
+            let certified = tls::self_signed_with_claim(&key, claim).expect("signs");
+            Identity::of(&certified.cert[0]).expect("a certificate")
+        };
+        assert_eq!(of(None).extension, None);
+        for claim in [&b""[..], b"x", &[4, 1, 7], &[0xff; 4096]] {
+            assert_eq!(of(Some(claim)).extension.as_deref(), Some(claim));
+        }
+        assert_eq!(
+            of(None).id,
+            of(Some(b"x")).id,
+            "the claim is not the identity"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tunnel_common::identity::{ClientId, Label};
 use tunnel_common::wire::frame::EndpointRef;
 
-use self::core::{Core, JoinError, Place, Serial};
+use self::core::{Core, JoinError, Place, Serial, Serving};
 use super::tunnel::Tunnel;
 
 pub(crate) mod core;
@@ -22,15 +22,21 @@ pub(crate) struct Registry(Arc<Mutex<Core<Arc<Tunnel>>>>);
 pub(crate) struct Candidate {
     /// The tunnel.
     pub(crate) tunnel: Arc<Tunnel>,
+    /// Whose endpoint is visited.
+    pub(crate) agent: ClientId,
     /// Its agent's name of the endpoint that is visited.
     pub(crate) endpoint: EndpointRef,
 }
 
 impl Registry {
-    /// Enters a tunnel, until the membership is dropped. It takes no visits yet. If its agent has
-    /// too many, the oldest is retired.
-    pub(crate) fn enter(&self, tunnel: Arc<Tunnel>, place: Place) -> Result<Membership, JoinError> {
-        let id = tunnel.client();
+    /// Enters a tunnel of the agent that proved the key `id`, until the membership is dropped. It
+    /// takes no visits yet. If the agent has too many, the oldest is retired.
+    pub(crate) fn enter(
+        &self,
+        id: ClientId,
+        tunnel: Arc<Tunnel>,
+        place: Place,
+    ) -> Result<Membership, JoinError> {
         let entered = self.lock().enter(id, place, tunnel)?;
         if let Some(displaced) = entered.displaced {
             displaced.retire();
@@ -45,9 +51,10 @@ impl Registry {
     /// The tunnels that may take a visit for `label` now, best first: fewest visits in flight. Those
     /// in doubt are among them only if there are no others.
     pub(crate) fn candidates(&self, label: Label) -> Vec<Candidate> {
-        let candidate = |(tunnel, endpoint): (&Arc<Tunnel>, &EndpointRef)| Candidate {
-            tunnel: tunnel.clone(),
-            endpoint: endpoint.clone(),
+        let candidate = |serving: Serving<'_, Arc<Tunnel>>| Candidate {
+            tunnel: serving.tunnel.clone(),
+            agent: serving.agent,
+            endpoint: serving.endpoint.clone(),
         };
         let mut candidates: Vec<_> = self.lock().serving(label).map(candidate).collect();
         if candidates

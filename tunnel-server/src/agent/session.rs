@@ -13,17 +13,18 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span};
 use tunnel_common::escape::Escaped;
-use tunnel_common::identity::ClientId;
-use tunnel_common::quic::describe;
+use tunnel_common::proof::Exporter;
+use tunnel_common::quic::{describe, exporter};
 use tunnel_common::stream::quic::CONTROL_PRIORITY;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlReader, ControlWriter};
-use tunnel_common::wire::frame::{Frame, Hello, Limits, Refused, Welcome};
+use tunnel_common::wire::frame::{Frame, Hello, Limits, Welcome};
 
-use super::control::{self, Presence, Reader, Writer, refusal, say};
+use super::control::{self, Reader, Writer, say, turn_away};
 use super::error::SessionError;
 use super::grant::MAX_ENDPOINTS;
-use super::identity;
+use super::identity::{self, Identity};
+use super::presence::Presence;
 use super::registry::core::Place;
 use super::tunnel::Tunnel;
 use crate::state::State;
@@ -40,21 +41,28 @@ pub(crate) async fn serve(incoming: Incoming, permit: OwnedSemaphorePermit, stat
         None => return,
     };
     drop(permit);
-    let code = match identity::proven(&connection) {
-        Some(client) => {
-            let span = info_span!("agent", id = %client.label(), %address);
-            attend(&connection, client, &state).instrument(span).await
+    let code = match (identity::proven(&connection), exporter(&connection)) {
+        (Some(main), Some(exporter)) => {
+            let span = info_span!("agent", id = %main.id.label(), %address);
+            let proven = Proven { main, exporter };
+            attend(&connection, proven, &state).instrument(span).await
         }
-        None => Code::Protocol,
+        _ => Code::Protocol,
     };
     connection.close(code.into(), code.to_string().as_bytes());
 }
 
+/// What the handshake proved.
+struct Proven {
+    main: Identity,
+    exporter: Exporter,
+}
+
 /// Everything after the handshake, until the connection should be closed. Says with which code.
-async fn attend(connection: &Connection, client: ClientId, state: &Arc<State>) -> Code {
+async fn attend(connection: &Connection, proven: Proven, state: &Arc<State>) -> Code {
     let talking = async {
         match timeout(state.timeouts.hello, greet(connection)).await {
-            Ok(Ok(greeting)) => serve_agent(connection, client, greeting, state).await,
+            Ok(Ok(greeting)) => serve_agent(connection, proven, greeting, state).await,
             // Anybody can get as far as here, and is no event.
             Ok(Err(error)) => {
                 debug!("no tunnel: {error}");
@@ -76,13 +84,24 @@ async fn attend(connection: &Connection, client: ClientId, state: &Arc<State>) -
 /// An agent that has said Hello: the log tells when it comes and how it goes.
 async fn serve_agent(
     connection: &Connection,
-    client: ClientId,
+    proven: Proven,
     greeting: (Reader, Writer, Hello),
     state: &Arc<State>,
 ) -> Code {
-    let talked = talk(connection, client, greeting, state).await;
+    let (reader, mut writer, hello) = greeting;
+    let talked = talk(connection, proven, reader, &mut writer, hello, state).await;
+    if let Err(SessionError::Refused(_)) = &talked {
+        // An agent that does not acknowledge in time learns it from the close instead.
+        let _ = timeout(state.timeouts.goodbye, writer.end()).await;
+    }
     // Where the connection itself is gone, that is why everything on it failed.
     match (&talked, connection.close_reason()) {
+        // Anybody may come and be refused, again and again.
+        (Err(SessionError::Refused(refused)), _) => {
+            if let Some(suppressed) = state.turned_away.ask() {
+                info!(suppressed, "turned away: {}", refused.text);
+            }
+        }
         (Ok(code), _) => info!("tunnel ended: {code}"),
         (Err(_), Some(reason)) => info!("tunnel ended: {}", describe(&reason)),
         (Err(error), None) => info!("tunnel ended: {error}"),
@@ -93,20 +112,20 @@ async fn serve_agent(
 /// Welcome, and the control stream from then on.
 async fn talk(
     connection: &Connection,
-    client: ClientId,
-    greeting: (Reader, Writer, Hello),
+    proven: Proven,
+    reader: Reader,
+    writer: &mut Writer,
+    hello: Hello,
     state: &Arc<State>,
 ) -> Result<Code, SessionError> {
-    let (reader, mut writer, hello) = greeting;
-    let tunnel = Tunnel::new(client, connection.clone(), state.budget.tunnel());
-    let entered = Presence::enter(tunnel, Place::from(&hello), state);
-    let joined = entered.and_then(|presence| {
-        let granted = presence.want(&hello.wanted, state)?;
-        Ok((presence, granted))
-    });
-    let (presence, granted) = match joined {
-        Ok(joined) => joined,
-        Err(error) => return refuse(writer, refusal(error), state).await,
+    // From before the first question on: no change of rules is missed.
+    let rules = state.admission.changes();
+    let Proven { main, exporter } = proven;
+    let tunnel = Tunnel::new(connection.clone(), state.budget.tunnel());
+    let mut presence = Presence::new(tunnel, Place::from(&hello), main, exporter);
+    let granted = match presence.want(hello.rev, hello.wanted, state).await {
+        Ok(granted) => granted,
+        Err(refused) => return Err(turn_away(writer, refused, state).await),
     };
     let version = Escaped(&hello.agent_version);
     let agents = state.registry.agents();
@@ -123,8 +142,8 @@ async fn talk(
         rev: hello.rev,
         granted,
     };
-    say(&mut writer, &Frame::Welcome(welcome), state).await?;
-    control::run(reader, writer, presence, state).await
+    say(writer, &Frame::Welcome(welcome), state).await?;
+    control::run(reader, writer, presence, rules, state).await
 }
 
 /// Takes the control stream and the first frame.
@@ -140,12 +159,4 @@ async fn greet(connection: &Connection) -> Result<(Reader, Writer, Hello), Sessi
             "the control stream ended before a Hello",
         )),
     }
-}
-
-/// Tells the agent why it is not taken in, and waits until it has heard.
-async fn refuse(mut writer: Writer, refused: Refused, state: &State) -> Result<Code, SessionError> {
-    say(&mut writer, &Frame::Refused(refused.clone()), state).await?;
-    // An agent that does not acknowledge in time learns it from the close instead.
-    let _ = timeout(state.timeouts.goodbye, writer.end()).await;
-    Err(SessionError::Refused(refused))
 }

@@ -8,13 +8,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tunnel_common::budget::TunnelBudget;
-use tunnel_common::identity::ClientId;
 use tunnel_common::stream::quic::QuicStream;
 
 /// The connection of an agent, whatever it serves.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
-    client: ClientId,
     connection: Connection,
     budget: TunnelBudget,
     visits: TaskTracker,
@@ -53,10 +51,9 @@ pub(crate) struct VisitStream {
 pub(crate) struct Closed;
 
 impl Tunnel {
-    /// A tunnel of the agent that proved the key `client`.
-    pub(crate) fn new(client: ClientId, connection: Connection, budget: TunnelBudget) -> Self {
+    /// A tunnel over this connection.
+    pub(crate) fn new(connection: Connection, budget: TunnelBudget) -> Self {
         Self {
-            client,
             connection,
             budget,
             visits: TaskTracker::new(),
@@ -64,11 +61,6 @@ impl Tunnel {
             trust: Mutex::new(Trust::Trusted),
             doubt: Notify::new(),
         }
-    }
-
-    /// Whose tunnel it is.
-    pub(crate) fn client(&self) -> ClientId {
-        self.client
     }
 
     /// The connection under it.

@@ -143,7 +143,9 @@ async fn begin(
 ) -> Result<Passage, Offline> {
     for _ in 0..MAX_ATTEMPTS {
         let mut passage = open(&state.registry, label).await?;
-        let Candidate { tunnel, endpoint } = &passage.to;
+        let Candidate {
+            tunnel, endpoint, ..
+        } = &passage.to;
         *trying = Some(tunnel.clone());
         let header = Bytes::from(header(endpoint.clone()).encode());
         match passage
@@ -168,12 +170,17 @@ async fn pass(visitor: TcpStream, begun: Begun, address: SocketAddr, state: &Sta
         id,
         passage:
             Passage {
-                to: Candidate { tunnel, endpoint },
+                to:
+                    Candidate {
+                        tunnel,
+                        agent,
+                        endpoint,
+                    },
                 opened,
             },
     } = begun;
     let VisitStream { stream, in_flight } = opened;
-    let visit = state.visits.enter(id, tunnel.client(), endpoint, address);
+    let visit = state.visits.enter(id, agent, endpoint, address);
     let (agent, endpoint) = (visit.agent.label(), &visit.endpoint);
     debug!(visit = %id, visitor = %visit.visitor, %agent, %endpoint, "visit begins");
     let options = Options {

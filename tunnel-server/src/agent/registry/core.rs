@@ -60,6 +60,17 @@ pub(crate) struct Entered<T> {
     pub(crate) displaced: Option<T>,
 }
 
+/// A tunnel that serves.
+#[derive(Debug)]
+pub(crate) struct Serving<'a, T> {
+    /// The tunnel.
+    pub(crate) tunnel: &'a T,
+    /// Whose endpoint it serves.
+    pub(crate) agent: ClientId,
+    /// What the agent calls the endpoint.
+    pub(crate) endpoint: &'a EndpointRef,
+}
+
 /// Who is connected. `T` is a tunnel.
 #[derive(Debug)]
 pub(crate) struct Core<T> {
@@ -182,10 +193,18 @@ impl<T> Core<T> {
         }
     }
 
-    /// The tunnels that serve the agent with this label, and what each calls the endpoint.
-    pub(crate) fn serving(&self, label: Label) -> impl Iterator<Item = (&T, &EndpointRef)> {
-        let members = self.members(label).iter();
-        members.filter_map(|member| Some((&member.tunnel, member.endpoint.as_ref()?)))
+    /// The tunnels that serve the agent with this label.
+    pub(crate) fn serving(&self, label: Label) -> impl Iterator<Item = Serving<'_, T>> {
+        let agents = self.agents.get(&label).into_iter();
+        agents.flat_map(|agent| {
+            agent.members.iter().filter_map(|member| {
+                Some(Serving {
+                    tunnel: &member.tunnel,
+                    agent: agent.id,
+                    endpoint: member.endpoint.as_ref()?,
+                })
+            })
+        })
     }
 
     fn members(&self, label: Label) -> &[Member<T>] {

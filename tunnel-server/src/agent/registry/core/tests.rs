@@ -22,7 +22,7 @@ type Tunnels = Core<&'static str>;
 
 fn serving(core: &Tunnels, id: ClientId) -> Vec<&'static str> {
     core.serving(id.label())
-        .map(|(tunnel, _)| *tunnel)
+        .map(|serving| *serving.tunnel)
         .collect()
 }
 
@@ -75,7 +75,7 @@ fn a_renamed_endpoint_is_never_out_of_service() {
         Ok(vec![])
     );
     let served: Vec<_> = core.serving(id(1).label()).collect();
-    assert_eq!(served, [(&"tunnel", &renamed)]);
+    assert_eq!(served[0].endpoint, &renamed);
 }
 
 #[test]
