@@ -19,10 +19,7 @@ use tunnel_server::admission::{Admission, Open};
 use tunnel_server::cert;
 use tunnel_server::config::{self, Config, Suffixes};
 
-use crate::clients::{self, Clients};
-
-/// The file of the relay's own key in its data folder.
-pub(crate) const KEY_FILE: &str = "relay.key";
+use crate::clients::{self, Clients, KEY_FILE};
 
 /// The relay of a self-hosted reverse tunnel.
 ///

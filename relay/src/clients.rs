@@ -12,8 +12,8 @@ use tunnel_common::identity::Label;
 use tunnel_common::key::DataDir;
 use tunnel_server::admission::list_file::{self, Edited};
 
-use crate::args::KEY_FILE;
-
+/// The file of the relay's own key in its data folder.
+pub(crate) const KEY_FILE: &str = "relay.key";
 /// The list in the data folder.
 const FILE: &str = "allowed_clients";
 

@@ -12,6 +12,7 @@ pub mod endpoint;
 mod host_port;
 pub mod link;
 pub mod local;
+pub mod relay_addr;
 pub mod resolve;
 pub mod status;
 mod visit;

@@ -26,7 +26,8 @@ use tunnel_common::wire::code::Code;
 use super::known_relays::{KnownRelays, KnownRelaysError};
 use super::relay_trust::{RelayTrust, Rule, Source};
 use super::verifier::{VerifierError, WrongKey, verifier};
-use crate::config::{RelayAddr, Timeouts};
+use crate::config::Timeouts;
+use crate::relay_addr::RelayAddr;
 use crate::resolve::Resolve;
 
 /// Visits that the relay may have open at one time.

@@ -11,7 +11,7 @@ use tunnel_common::escape::Escaped;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::private_file::{self, Guard};
 
-use crate::config::RelayAddr;
+use crate::relay_addr::RelayAddr;
 
 /// The longest file: room for 10,000 relays.
 const MAX_BYTES: u64 = 1024 * 1024;

@@ -16,7 +16,7 @@ use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::KeyFingerprint;
 
 use super::known_relays::{Known, KnownRelays, KnownRelaysError};
-use crate::config::RelayAddr;
+use crate::relay_addr::RelayAddr;
 
 /// Domains that no public certificate authority signs for (RFC 6761, 6762, 8375).
 const LOCAL_DOMAINS: [&str; 5] = ["localhost", "local", "internal", "lan", "home.arpa"];
