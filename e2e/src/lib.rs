@@ -10,8 +10,9 @@
 //!   ClientHellos, and cuts them anew.
 //! * [`origin`] is the local service: echo, HTTP, or a closure. [`stage`] sets all up for a story
 //!   that plays the local service itself.
-//! * [`peer`] is an agent made by hand, for what a real one would never do; [`arrival`] a visit to
-//!   it.
+//! * [`peer`] is an agent made by hand, [`false_relay`] a relay, for what real ones would never do;
+//!   [`arrival`] is a visit to
+//!   such an agent.
 //! * [`ports`] are known before they are bound, [`tools`] are programs of others, [`nginx`] is one
 //!   as a local service.
 //! * [`poll`] waits for what no event announces; [`panics`] counts those that a runtime swallows.
@@ -20,6 +21,7 @@
 
 pub mod agent;
 pub mod arrival;
+pub mod false_relay;
 pub mod hello;
 pub mod nginx;
 pub mod origin;

@@ -85,12 +85,13 @@ fn start(name: &str, flags: &[&str], folder: Arc<TempDir>, filter: &str) -> Proc
     spawn(command, folder)
 }
 
-/// The command that runs the binary `name` with its keys in `folder`: a story may wrap or change it
+/// The command that runs the binary `name` with its keys in `folder`, unless the flags name another:
+/// a story may wrap or change it
 /// before [`spawn`].
 pub fn command(name: &str, flags: &[&str], folder: &TempDir) -> Command {
     let mut command = Command::new(binary(name));
     command.args(flags).env("RUST_LOG", "info");
-    if flags.first() != Some(&"demo") {
+    if flags.first() != Some(&"demo") && !flags.contains(&"--data-dir") {
         command.arg("--data-dir").arg(folder.path());
     }
     command

@@ -1,6 +1,7 @@
 //! What users get, told over real sockets.
 
 mod admission;
+mod allowed;
 mod bytes;
 mod crowd;
 mod endings;
@@ -13,5 +14,6 @@ mod refusals;
 mod replaced;
 mod routing;
 mod tools;
+mod trust;
 mod tunnels;
 mod wire;

@@ -1,0 +1,67 @@
+//! A relay made by hand: it shows what a story wants, and tells how agents took it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{ConnectionError, Endpoint, ServerConfig};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::TLS13;
+use tunnel_common::tls;
+use tunnel_common::wire::alpn;
+
+use crate::poll::soon;
+
+/// Something that listens where a relay should.
+#[derive(Debug)]
+pub struct FalseRelay {
+    /// Where agents dial.
+    pub api: SocketAddr,
+    endpoint: Endpoint,
+}
+
+/// Listens, and shows `identity`, whose certificate and key need not belong together.
+pub fn false_relay(identity: CertifiedKey) -> FalseRelay {
+    at("127.0.0.1:0".parse().expect("an address"), identity)
+}
+
+/// The same at a given address.
+pub fn at(address: SocketAddr, identity: CertifiedKey) -> FalseRelay {
+    let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
+        .with_protocol_versions(&[&TLS13])
+        .expect("TLS 1.3")
+        .with_client_cert_verifier(WebPkiClientVerifier::no_client_auth())
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+    config.alpn_protocols = vec![alpn::QUIC.to_vec()];
+    let crypto = QuicServerConfig::try_from(config).expect("QUIC");
+    let config = ServerConfig::with_crypto(Arc::new(crypto));
+    let endpoint = Endpoint::server(config, address).expect("binds");
+    let api = endpoint.local_addr().expect("bound");
+    FalseRelay { api, endpoint }
+}
+
+impl FalseRelay {
+    /// Waits for the next agent: it goes through with the handshake, or gives the TLS alert by which
+    /// it breaks off (RFC 8446, 6.2).
+    pub async fn dialled(&self) -> Result<(), u8> {
+        let incoming = soon("an agent dials", self.endpoint.accept()).await;
+        let connecting = incoming.expect("listens").accept().expect("accepts");
+        let ended = match soon("the handshake", connecting).await {
+            // An agent speaks first: it has gone through with it when it opens its control stream.
+            Ok(connection) => match soon("a stream or an end", connection.accept_bi()).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        match ended {
+            ConnectionError::ConnectionClosed(close) => {
+                // QUIC has alerts at 0x100 (RFC 9001, 4.8).
+                let alert = u64::from(close.error_code) - 0x100;
+                Err(u8::try_from(alert).expect("an alert"))
+            }
+            other => panic!("ended otherwise: {other}"),
+        }
+    }
+}
