@@ -8,6 +8,7 @@ mod endings;
 mod exits;
 mod files;
 mod hello;
+mod keys;
 mod limits;
 mod processes;
 mod refusals;
