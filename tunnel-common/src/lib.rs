@@ -2,12 +2,13 @@
 //!
 //! * [`wire`] - control frames, codes and protocol names: the part of the product that is costly to
 //!   change.
-//! * [`stream`] - one visit's bytes inside a tunnel: the header that opens it, the QUIC stream.
+//! * [`stream`] - one visit's bytes inside a tunnel: the header that opens it, the QUIC
+//!   stream, the HTTP/2 stream.
 //! * [`splice`] - the pump between two byte streams, and the buffers it borrows; [`budget`] - how
 //!   much memory slow readers may pin.
 //! * [`identity`], [`key`], [`hostname`], [`tls`], [`proof`] - who is who; [`private_file`] - what
 //!   others may not touch.
-//! * [`quic`] - sockets and transport settings that both ends share.
+//! * [`quic`], [`h2`] - sockets and transport settings that both ends share.
 //! * [`clock`], [`escape`], [`process`] - the rim: wall-clock time, log text, limits and signals.
 //!
 //! Nothing here knows a relay or an agent: a thing stands in this crate only if both use it.
@@ -15,6 +16,7 @@
 pub mod budget;
 pub mod clock;
 pub mod escape;
+pub mod h2;
 pub mod hostname;
 pub mod identity;
 pub mod key;

@@ -1,4 +1,5 @@
 //! One visit's bytes inside a tunnel.
 
+pub mod h2;
 pub mod header;
 pub mod quic;

@@ -1,0 +1,19 @@
+//! Streams of an HTTP/2 tunnel.
+//!
+//! * [`connection`] - turns one TLS connection into streams: who opens, who accepts, who drives.
+//! * [`stream`] - one visit's stream, an end of a splice.
+//! * [`halves`] - the two halves of a stream apart, for control.
+//! * `incoming`, `outgoing` - the two directions, with HTTP/2's flow control.
+//! * `leaving` - streams that nobody holds any more and that still have to say something.
+//! * [`fault`] - what a stream's user sees of an error.
+
+pub mod connection;
+pub mod fault;
+pub mod halves;
+mod incoming;
+mod leaving;
+mod outgoing;
+pub mod stream;
+
+#[cfg(test)]
+mod tests;
