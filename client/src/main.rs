@@ -5,6 +5,7 @@ mod args;
 #[cfg(feature = "demo")]
 mod demo;
 
+use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -52,7 +53,7 @@ async fn publish(config: Config) -> anyhow::Result<()> {
     let local = config.endpoint.local.to_string();
     let client = Client::new(config)?;
     info!(id = %client.id(), key = %client.key(), %local, "publishing");
-    let announcing = announce::announce(client.status(), std::io::stdout());
+    let announcing = announce::announce(client.status(), io::stdout(), io::stderr());
     let shutdown = CancellationToken::new();
     let running = client.run(shutdown.clone());
     tokio::pin!(running, announcing);

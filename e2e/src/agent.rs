@@ -1,5 +1,6 @@
 //! An agent in this process.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 
 use rcgen::KeyPair;
@@ -7,7 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tunnel_client::client::{Client, RefusedByRelay};
-use tunnel_client::config::Config;
+use tunnel_client::config::{Config, EndpointConfig};
 use tunnel_client::link::relay_trust::RelayTrust;
 use tunnel_client::status::Status;
 use tunnel_common::tls;
@@ -34,10 +35,10 @@ pub fn same_key(key: &KeyPair) -> KeyPair {
 }
 
 /// The configuration of an agent that publishes `origin` through `relay`.
-pub fn config(relay: &Relay, key: KeyPair, origin: SocketAddr) -> Config {
+pub fn config(relay: &Relay, key: KeyPair, origin: impl Display) -> Config {
     let address = relay.api.to_string().parse().expect("an address");
     let local = origin.to_string().parse().expect("a local service");
-    let mut config = Config::new(address, key, local);
+    let mut config = Config::new(address, EndpointConfig::new(key, local));
     config.trust = RelayTrust::Pinned(relay.fingerprint);
     config
 }
@@ -79,6 +80,15 @@ impl Agent {
             Status::Serving(published) => published[0].urls.iter().map(|url| host(url)).collect(),
             Status::Connecting => unreachable!("waited for"),
         }
+    }
+
+    /// Waits until so many endpoints are published.
+    pub async fn serves_endpoints(&self, count: usize) {
+        let mut status = self.status.clone();
+        let are = |s: &Status| matches!(s, Status::Serving(published) if published.len() == count);
+        soon("the endpoints are published", status.wait_for(are))
+            .await
+            .expect("the agent runs");
     }
 
     /// Waits until the agent knows that it has no tunnel.

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! * [`relay`] and [`agent`] run the libraries in this process, [`process`] the binaries beside it;
-//!   [`pair`] reads what these say on standard output.
+//!   [`pair`] reads what these say on standard output; [`published`] is what curl sees of them.
 //! * [`visitor`] speaks TLS, or whatever bytes a story wants, to the public port; [`hello`] makes
 //!   ClientHellos, and cuts them anew.
 //! * [`origin`] is the local service: echo, HTTP, or a closure. [`stage`] sets all up for a story
@@ -31,6 +31,7 @@ pub mod peer;
 pub mod poll;
 pub mod ports;
 pub mod process;
+pub mod published;
 pub mod relay;
 pub mod stage;
 pub mod tools;

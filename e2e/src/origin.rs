@@ -19,7 +19,15 @@ pub async fn origin<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Origi
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+    origin_at("127.0.0.1:0", serve).await
+}
+
+/// The same at another address.
+pub async fn origin_at<F>(address: &str, serve: impl Fn(TcpStream) -> F + Send + 'static) -> Origin
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(address).await.expect("binds");
     let address = listener.local_addr().expect("bound");
     let running = tokio::spawn(async move {
         let mut connections = JoinSet::new();
@@ -53,7 +61,12 @@ pub async fn echo() -> Origin {
 
 /// Answers every HTTP request with 200 and `body`, and keeps the connection.
 pub async fn http(body: &'static str) -> Origin {
-    origin(move |mut stream| async move {
+    http_at("127.0.0.1:0", body).await
+}
+
+/// The same at another address.
+pub async fn http_at(address: &str, body: &'static str) -> Origin {
+    origin_at(address, move |mut stream| async move {
         let mut head = Vec::new();
         let length = body.len();
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}");

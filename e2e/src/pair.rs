@@ -1,5 +1,6 @@
 //! What `server` and `client` say on standard output, read as a user would.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -88,11 +89,11 @@ pub async fn introduce(mut process: Process) -> Server {
 /// Starts `client` for `server`, its keys in `folder`, and waits until it serves.
 pub async fn publish(
     server: &Server,
-    origin: SocketAddr,
+    local: impl Display,
     flags: &[&str],
     folder: Arc<TempDir>,
 ) -> Client {
-    let (api, local) = (server.api.to_string(), origin.to_string());
+    let (api, local) = (server.api.to_string(), local.to_string());
     let mut all = vec!["--server", &api, "--server-fingerprint", &server.key];
     all.extend(["--local", &local]);
     all.extend(flags);

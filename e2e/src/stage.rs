@@ -5,13 +5,15 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
-use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tunnel_client::config::Config as AgentConfig;
+use tunnel_common::splice::options::Timeouts;
 use tunnel_server::config::Config as RelayConfig;
 
 use crate::agent::{self, Agent, new_key};
@@ -20,6 +22,8 @@ use crate::poll::soon;
 use crate::relay::{Relay, relay_with};
 use crate::visitor::{self, Visitor, tls_config};
 
+/// Longer than any story takes.
+pub const NEVER: Duration = Duration::from_secs(3600);
 /// What [`pour`] writes at once.
 const PIECE: usize = 64 * 1024;
 
@@ -106,6 +110,53 @@ impl Stage {
     }
 }
 
+/// No clock ends a visit; only how often a side is probed stays as it is.
+pub fn patient() -> Timeouts {
+    Timeouts {
+        idle: NEVER,
+        half_closed: NEVER,
+        stalled: NEVER,
+        stalled_max: NEVER,
+        linger: NEVER,
+        first_answer: None,
+        ..Timeouts::default()
+    }
+}
+
+/// The visitor half-closes behind his request, and gets all of an answer of so many bytes.
+pub async fn half_closing_visitor<L>(mut visitor: Visitor, mut local: L, answer: usize)
+where
+    L: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    visitor.write_all(b"request").await.expect("sends");
+    visitor.shutdown().await.expect("half-closes");
+    assert_eq!(drain_to_end(&mut local).await, 7);
+    let answering = tokio::spawn(async move {
+        pour(&mut local, answer).await.expect("answers");
+        local.shutdown().await.expect("ends");
+    });
+    assert_eq!(drain_to_end(&mut visitor).await, answer);
+    answering.await.expect("answers");
+}
+
+/// The service half-closes first, and gets all of an upload of so many bytes.
+pub async fn half_closing_service(
+    visitor: Visitor,
+    mut local: impl AsyncRead + AsyncWrite + Unpin,
+    upload: usize,
+) {
+    let (mut read, mut write) = split(visitor);
+    local.write_all(b"go on").await.expect("sends");
+    local.shutdown().await.expect("half-closes");
+    assert_eq!(drain_to_end(&mut read).await, 5);
+    let uploading = tokio::spawn(async move {
+        pour(&mut write, upload).await.expect("uploads");
+        write.shutdown().await.expect("ends");
+    });
+    assert_eq!(drain_to_end(&mut local).await, upload);
+    uploading.await.expect("uploads");
+}
+
 /// Writes so many bytes, and flushes.
 pub async fn pour(sink: &mut (impl AsyncWrite + Unpin), bytes: usize) -> std::io::Result<()> {
     let piece = vec![b'~'; PIECE];
@@ -130,7 +181,7 @@ pub async fn pour_until_stuck(sink: &mut (impl AsyncWrite + Unpin)) -> std::io::
 }
 
 /// A writer that gets nothing written for so long is taken to be stuck.
-const STUCK: std::time::Duration = std::time::Duration::from_millis(500);
+const STUCK: Duration = Duration::from_millis(500);
 
 /// Reads exactly so many bytes, soon.
 pub async fn sip(source: &mut (impl AsyncRead + Unpin), bytes: usize) {

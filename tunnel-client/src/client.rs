@@ -1,7 +1,6 @@
 //! The agent as a whole: check the configuration, then run until told to end.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +50,8 @@ impl Client {
     /// Checks the configuration. Nothing is dialled before [`run`](Self::run).
     pub fn new(config: Config) -> Result<Self, ClientError> {
         let endpoint = Endpoint::new(config.endpoint, config.clock.clone())?;
+        let second = config.second;
+        let second = second.map(|second| Endpoint::new(second, config.clock.clone()));
         let key = endpoint.id();
         let budget = MemoryBudget::new(config.memory_budget);
         let tls = TlsSettings {
@@ -69,13 +70,11 @@ impl Client {
             timeouts,
             resolver.clone(),
         )?;
-        let (pool, local_down) = (BufferPool::default(), AtomicBool::new(false));
         let venue = Arc::new(Venue {
-            endpoint,
-            pool,
+            endpoints: [endpoint].into_iter().chain(second.transpose()?).collect(),
+            pool: BufferPool::default(),
             timeouts,
             resolver,
-            local_down,
         });
         let (sender, status) = watch::channel(Status::default());
         let keeper = Keeper {

@@ -13,8 +13,10 @@ use tunnel_common::wire::frame::EndpointRef;
 use crate::link::known_relays::KnownRelays;
 use crate::link::relay_trust::RelayTrust;
 use crate::local::LocalService;
+use crate::local::proxy_protocol::ProxyProtocol;
 use crate::relay_addr::RelayAddr;
 use crate::resolve::{Resolve, SystemResolver};
+use crate::tls_mode::TlsMode;
 
 /// The configuration of one agent.
 #[derive(Debug)]
@@ -28,6 +30,9 @@ pub struct Config {
     pub known_relays: Option<KnownRelays>,
     /// What to publish.
     pub endpoint: EndpointConfig,
+    /// What to publish besides, under another key and another ref, on the same tunnel. If the relay
+    /// does not take it, the first is published all the same.
+    pub second: Option<EndpointConfig>,
     /// Congestion control towards the relay.
     pub congestion: Congestion,
     /// Bytes that a local service which does not read may pin in the process.
@@ -52,28 +57,44 @@ pub struct EndpointConfig {
     pub claim: Option<Vec<u8>>,
     /// Where visits go.
     pub local: LocalService,
+    /// Where visitors' TLS ends. Where that is the local service, it gets their bytes as they are:
+    /// one that the agent speaks TLS to of its own makes no sense then.
+    pub tls: TlsMode,
+    /// How the local service is told who comes, if at all.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Protocols that visitors are offered (ALPN), best first; none at all takes any visitor.
+    /// Without a meaning where the local service ends the TLS.
     pub alpn: Vec<Vec<u8>>,
     /// The domain under which it wants its name; without one, what the relay announces.
     pub suffix: Option<Hostname>,
 }
 
+impl EndpointConfig {
+    /// Publishes `local` under the identity of `key`, with TLS that ends here, for HTTP/1.1.
+    pub fn new(key: KeyPair, local: LocalService) -> Self {
+        Self {
+            name: EndpointRef::default(),
+            key,
+            claim: None,
+            local,
+            tls: TlsMode::default(),
+            proxy_protocol: None,
+            alpn: vec![b"http/1.1".to_vec()],
+            suffix: None,
+        }
+    }
+}
+
 impl Config {
-    /// Publishes `local` through `relay` under the identity of `key`.
-    pub fn new(relay: RelayAddr, key: KeyPair, local: LocalService) -> Self {
+    /// Publishes `endpoint` through `relay`.
+    pub fn new(relay: RelayAddr, endpoint: EndpointConfig) -> Self {
         let trust = RelayTrust::by_default(relay.host());
         Self {
             relay,
             trust,
             known_relays: None,
-            endpoint: EndpointConfig {
-                name: EndpointRef::default(),
-                key,
-                claim: None,
-                local,
-                alpn: vec![b"http/1.1".to_vec()],
-                suffix: None,
-            },
+            endpoint,
+            second: None,
             congestion: Congestion::default(),
             memory_budget: tunnel_common::process::default_memory_budget(),
             timeouts: Timeouts::default(),
@@ -86,8 +107,8 @@ impl Config {
 /// How long the agent waits for what.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// Before the next address of the relay is tried beside those that have not answered: 250 ms
-    /// (RFC 8305, 8).
+    /// Before the next address of the relay, or of the local service, is tried beside those that
+    /// have not answered: 250 ms (RFC 8305, 8).
     pub head_start: Duration,
     /// For the resolver: 5 s.
     pub resolve: Duration,
@@ -97,7 +118,7 @@ pub struct Timeouts {
     pub header: Duration,
     /// For a visitor's TLS handshake: 10 s.
     pub visitor_tls: Duration,
-    /// For a connection to the local service, resolving included: 5 s.
+    /// For a connection to the local service, from resolving to the end of a TLS handshake: 5 s.
     pub local_dial: Duration,
     /// At the end, for the relay to hear of it: 1 s.
     pub goodbye: Duration,

@@ -1,6 +1,7 @@
 //! One public identity of the agent: a key, the id that follows from it, a certificate.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use rcgen::KeyPair;
@@ -10,18 +11,34 @@ use tunnel_common::clock::Clock;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::{ClientId, Label};
 use tunnel_common::key;
+use tunnel_common::proof::{CanNotSign, Exporter, Proof};
 use tunnel_common::tls::{self, CertificateError};
 use tunnel_common::wire::frame::{EndpointKind, EndpointRef, Wanted};
 
 use crate::config::EndpointConfig;
-use crate::local::LocalService;
+use crate::local::dial::LocalDialler;
+use crate::tls_mode::TlsMode;
+
+/// Why an endpoint's key could not be proved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProveError {
+    /// The certificate could not be made.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The key does not sign.
+    #[error(transparent)]
+    Sign(#[from] CanNotSign),
+}
 
 /// An endpoint, ready to end visitors' TLS.
 #[derive(Debug)]
 pub struct Endpoint {
     name: EndpointRef,
     id: ClientId,
-    local: LocalService,
+    local: LocalDialler,
+    local_down: AtomicBool,
+    tls: TlsMode,
     suffix: Option<Hostname>,
     key: KeyPair,
     claim: Option<Vec<u8>>,
@@ -38,9 +55,12 @@ impl Endpoint {
             key,
             claim,
             local,
+            tls: mode,
+            proxy_protocol,
             alpn,
             suffix,
         } = config;
+        let local = LocalDialler::new(local, proxy_protocol, &clock);
         let certified = tls::self_signed(&key, &[])?;
         let visitor_tls = ArcSwap::from(visitor_tls(certified, &alpn, &clock)?);
         let id = key::fingerprint(&key);
@@ -48,6 +68,8 @@ impl Endpoint {
             name,
             id,
             local,
+            local_down: AtomicBool::new(false),
+            tls: mode,
             suffix,
             key,
             claim,
@@ -73,23 +95,38 @@ impl Endpoint {
     }
 
     /// Where visits go.
-    pub fn local(&self) -> &LocalService {
+    pub(crate) fn local(&self) -> &LocalDialler {
         &self.local
     }
 
-    /// What the relay is asked for.
-    pub(crate) fn wanted(&self) -> Wanted {
+    /// Notes whether the last dial of the local service failed; gives what the one before did.
+    pub(crate) fn local_is_down(&self, is_down: bool) -> bool {
+        self.local_down.swap(is_down, Ordering::Relaxed)
+    }
+
+    /// What the relay is asked for, over the connection of `exporter`, whose handshake proved the key
+    /// of the endpoint named `proven`.
+    pub(crate) fn wanted(
+        &self,
+        proven: &EndpointRef,
+        exporter: &Exporter,
+    ) -> Result<Wanted, ProveError> {
         let host = self
             .suffix
             .as_ref()
             .map(|suffix| format!("{}.{suffix}", self.label()));
-        Wanted {
+        let proof = if self.name == *proven {
+            None
+        } else {
+            Some(Proof::new(&self.identity()?, exporter)?)
+        };
+        Ok(Wanted {
             endpoint: self.name.clone(),
             kind: EndpointKind::Https,
             host,
             port: None,
-            proof: None,
-        }
+            proof,
+        })
     }
 
     /// The certificate that proves the identity to a relay.
@@ -97,13 +134,19 @@ impl Endpoint {
         tls::self_signed_with_claim(&self.key, self.claim.as_deref())
     }
 
-    /// The TLS that the next visitor gets.
-    pub(crate) fn visitor_tls(&self) -> Arc<ServerConfig> {
-        self.visitor_tls.load_full()
+    /// The TLS that the next visitor gets; `None` where he gets the local service's.
+    pub(crate) fn visitor_tls(&self) -> Option<Arc<ServerConfig>> {
+        match self.tls {
+            TlsMode::Terminate => Some(self.visitor_tls.load_full()),
+            TlsMode::Passthrough => None,
+        }
     }
 
     /// Makes the self-signed certificate fit the names at which visitors will come.
     pub(crate) fn serve_at(&self, hosts: &[String]) -> Result<(), CertificateError> {
+        if self.tls == TlsMode::Passthrough {
+            return Ok(());
+        }
         let certified = tls::self_signed(&self.key, hosts)?;
         self.visitor_tls
             .store(visitor_tls(certified, &self.alpn, &self.clock)?);

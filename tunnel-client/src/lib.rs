@@ -2,8 +2,8 @@
 //!
 //! * [`config`] says what a user may choose; [`client`] runs it; [`status`] tells how it stands.
 //! * `link` is the upkeep of the attachment to one relay: dial, serve, back off, for ever.
-//! * `visit` is one visitor: TLS ends here, `local` dials the local service, the splice does the
-//!   rest.
+//! * `visit` is one visitor: TLS ends here, or passes through ([`tls_mode`]); [`local`] dials the
+//!   local service, the splice does the rest.
 //! * [`endpoint`] is one public identity: key, id, certificate.
 
 pub mod client;
@@ -12,8 +12,9 @@ pub mod endpoint;
 mod host_port;
 pub mod link;
 pub mod local;
+mod race;
 pub mod relay_addr;
 pub mod resolve;
 pub mod status;
+pub mod tls_mode;
 mod visit;
-mod visitor_tls;

@@ -1,6 +1,6 @@
 //! How an agent stands, for whoever shows it.
 
-use tunnel_common::identity::Label;
+use tunnel_common::identity::{KeyFingerprint, Label};
 use tunnel_common::wire::frame::EndpointRef;
 
 /// How the agent stands. It is told anew at each change.
@@ -18,8 +18,15 @@ pub enum Status {
 pub struct Published {
     /// The agent's own name of it.
     pub name: EndpointRef,
-    /// Its id.
-    pub id: Label,
+    /// Its key, which visitors can pin.
+    pub key: KeyFingerprint,
     /// Where visitors reach it; the first is the one to show.
     pub urls: Vec<String>,
+}
+
+impl Published {
+    /// The id that visitors see in the URL.
+    pub fn id(&self) -> Label {
+        self.key.label()
+    }
 }

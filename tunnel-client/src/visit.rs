@@ -1,62 +1,65 @@
 //! One visit: the agent's half of the story.
 //!
 //! 1. Read the stream's header; its ref names the endpoint.
-//! 2. End the visitor's TLS with the endpoint's certificate.
+//! 2. End the visitor's TLS with the endpoint's certificate, unless the local service does that.
 //! 3. Dial the local service.
 //! 4. Splice until it is over.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::net::TcpStream;
+use rustls::ServerConfig;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tracing::{debug, info, warn};
+use tokio_rustls::{TlsAcceptor, TlsStream};
+use tracing::{Instrument as _, debug, debug_span, info, warn};
 use tunnel_common::budget::TunnelBudget;
 use tunnel_common::splice::buffer::BufferPool;
-use tunnel_common::splice::end::End as _;
+use tunnel_common::splice::duplex::DuplexEnd;
+use tunnel_common::splice::end::{AnyEnd, End as _};
 use tunnel_common::splice::options::Options;
 use tunnel_common::splice::pump::Splice;
-use tunnel_common::splice::tcp::TcpEnd;
 use tunnel_common::stream::header::{HeaderError, StreamHeader};
-use tunnel_common::stream::quic::QuicStream;
+use tunnel_common::stream::tunnel::TunnelStream;
 use tunnel_common::wire::code::Code;
 
 use crate::config::Timeouts;
 use crate::endpoint::Endpoint;
-use crate::local::DialError;
+use crate::local::dial::{Caller, DialError};
 use crate::resolve::Resolve;
-use crate::visitor_tls::VisitorTls;
 
 /// What all visits of an agent share.
 #[derive(Debug)]
 pub(crate) struct Venue {
-    /// The endpoint that is published.
-    pub(crate) endpoint: Endpoint,
+    /// The endpoints that are published, the one whose key the handshake proves first.
+    pub(crate) endpoints: Vec<Endpoint>,
     /// The buffers of all splices.
     pub(crate) pool: BufferPool,
     /// How long to wait for what.
     pub(crate) timeouts: Timeouts,
     /// Where the local service's address comes from.
     pub(crate) resolver: Arc<dyn Resolve>,
-    /// Whether the last dial of the local service failed.
-    pub(crate) local_down: AtomicBool,
 }
 
 impl Venue {
-    /// Dials the local service. The log tells when that begins to fail and when it works again, and
-    /// not how many visitors tried.
-    async fn dial_local(&self) -> Result<TcpStream, DialError> {
-        let dialled = self
-            .endpoint
-            .local()
-            .dial(&*self.resolver, self.timeouts.local_dial)
-            .await;
-        let was_down = self.local_down.swap(dialled.is_err(), Ordering::Relaxed);
+    /// Dials the local service for a visit. The log tells when that begins to fail and when it
+    /// works again, and not how many visitors tried.
+    async fn dial_local(
+        &self,
+        endpoint: &Endpoint,
+        header: &StreamHeader,
+        alpn: Option<&[u8]>,
+    ) -> Result<AnyEnd, DialError> {
+        let local = endpoint.local();
+        let caller = Caller {
+            header,
+            alpn,
+            resolver: &*self.resolver,
+            timeouts: &self.timeouts,
+        };
+        let dialled = local.dial(caller).await;
+        let was_down = endpoint.local_is_down(dialled.is_err());
         match &dialled {
             Err(error) if !was_down => warn!("{error}; visitors are turned away until it answers"),
-            Ok(_) if was_down => info!("the local service {} answers again", self.endpoint.local()),
+            Ok(_) if was_down => info!("the local service {} answers again", local.service()),
             _ => {}
         }
         dialled
@@ -84,78 +87,103 @@ impl Unserved {
 }
 
 /// Serves one stream. Dropping the future resets it, and the local connection.
-pub(crate) async fn serve(mut stream: QuicStream, venue: Arc<Venue>, budget: TunnelBudget) {
-    let header = match read_header(&mut stream, &venue).await {
-        Ok(header) => header,
+pub(crate) async fn serve(mut stream: TunnelStream, venue: Arc<Venue>, budget: TunnelBudget) {
+    let (header, endpoint) = match read_header(&mut stream, &venue).await {
+        Ok(read) => read,
         Err(error) => {
             debug!(%error, "a stream was reset");
             return stream.abort(error.code());
         }
     };
-    let Some(mut tls) = end_tls(stream, &header, &venue).await else {
+    let span = debug_span!("visit", id = %header.visit, visitor = %header.visitor);
+    attend(stream, &header, endpoint, &venue, budget)
+        .instrument(span)
+        .await;
+}
+
+async fn attend(
+    stream: TunnelStream,
+    header: &StreamHeader,
+    endpoint: &Endpoint,
+    venue: &Venue,
+    budget: TunnelBudget,
+) {
+    let Some(mut visitor) = meet(stream, endpoint, venue).await else {
         return;
     };
-    match venue.dial_local().await {
-        Ok(local) => splice(tls, TcpEnd::new(local), &header, &venue, budget).await,
+    let alpn = visitor.alpn.as_deref();
+    match venue.dial_local(endpoint, header, alpn).await {
+        Ok(local) => splice(visitor.end, local, venue, budget).await,
         Err(error) => {
-            debug!(visit = %header.visit, %error, "the visitor was turned away");
-            tls.get_mut().0.abort(error.code());
+            debug!(%error, "the visitor was turned away");
+            visitor.end.abort(error.code());
         }
     }
 }
 
-async fn read_header(stream: &mut QuicStream, venue: &Venue) -> Result<StreamHeader, Unserved> {
+async fn read_header<'a>(
+    stream: &mut TunnelStream,
+    venue: &'a Venue,
+) -> Result<(StreamHeader, &'a Endpoint), Unserved> {
     let reading = timeout(venue.timeouts.header, StreamHeader::read(stream));
     let header = reading.await.map_err(|_| Unserved::NoHeader)??;
-    if header.endpoint != *venue.endpoint.name() {
-        return Err(Unserved::UnknownRef);
+    let mut endpoints = venue.endpoints.iter();
+    let meant = endpoints.find(|endpoint| *endpoint.name() == header.endpoint);
+    Ok((header, meant.ok_or(Unserved::UnknownRef)?))
+}
+
+/// A visitor whose bytes are fit for the local service.
+struct Visitor {
+    end: AnyEnd,
+    /// The protocol that was agreed with him.
+    alpn: Option<Vec<u8>>,
+}
+
+async fn meet(stream: TunnelStream, endpoint: &Endpoint, venue: &Venue) -> Option<Visitor> {
+    match endpoint.visitor_tls() {
+        Some(tls) => end_tls(stream, tls, venue).await,
+        None => {
+            debug!("visit begins, its TLS passes through");
+            Some(Visitor {
+                end: Box::new(stream),
+                alpn: None,
+            })
+        }
     }
-    Ok(header)
 }
 
 /// Ends the visitor's TLS. A visitor with whom that fails gets the alert that says why.
-async fn end_tls(
-    stream: QuicStream,
-    header: &StreamHeader,
-    venue: &Venue,
-) -> Option<TlsStream<QuicStream>> {
-    let (visit, visitor) = (header.visit, header.visitor);
-    let handshake = TlsAcceptor::from(venue.endpoint.visitor_tls())
-        .accept(stream)
-        .into_fallible();
+async fn end_tls(stream: TunnelStream, tls: Arc<ServerConfig>, venue: &Venue) -> Option<Visitor> {
+    let handshake = TlsAcceptor::from(tls).accept(stream).into_fallible();
     match timeout(venue.timeouts.visitor_tls, handshake).await {
         Ok(Ok(tls)) => {
-            debug!(%visit, %visitor, "visit begins");
-            Some(tls)
+            debug!("visit begins");
+            let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+            let end = Box::new(DuplexEnd::new(TlsStream::from(tls)));
+            Some(Visitor { end, alpn })
         }
         Ok(Err((error, mut stream))) => {
-            debug!(%visit, %visitor, %error, "no TLS with the visitor");
+            debug!(%error, "no TLS with the visitor");
             stream.conclude();
             None
         }
         Err(_) => {
-            debug!(%visit, %visitor, "the visitor's TLS handshake took too long");
+            debug!("the visitor's TLS handshake took too long");
             None
         }
     }
 }
 
-async fn splice(
-    tls: TlsStream<QuicStream>,
-    local: TcpEnd,
-    header: &StreamHeader,
-    venue: &Venue,
-    budget: TunnelBudget,
-) {
+async fn splice(visitor: AnyEnd, local: AnyEnd, venue: &Venue, budget: TunnelBudget) {
     let options = Options {
         pool: venue.pool.clone(),
         budget,
         timeouts: venue.timeouts.splice,
         meter: Arc::default(),
     };
-    let ended = Splice::new(VisitorTls::new(tls), local, options).await;
+    let ended = Splice::new(visitor, local, options).await;
     debug!(
-        visit = %header.visit, to_local = ended.a_to_b, to_visitor = ended.b_to_a,
+        to_local = ended.a_to_b, to_visitor = ended.b_to_a,
         cause = ?ended.cause, "visit over"
     );
 }

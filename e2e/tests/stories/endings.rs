@@ -14,7 +14,8 @@ use e2e::poll::{eventually, soon};
 use e2e::process::{client, folder};
 use e2e::relay::{relay, relay_with};
 use e2e::stage::{
-    Stage, drain, drain_to_end, drain_to_reset, pour, pour_until_stuck, sip, stage, stage_with,
+    Stage, drain, drain_to_end, drain_to_reset, half_closing_service, half_closing_visitor,
+    patient, pour, pour_until_stuck, sip, stage, stage_with,
 };
 use e2e::visitor::{AnyCertificate, Visitor, alert, get, handshake, tls_config, visit, visit_with};
 use rustix::process::Signal;
@@ -27,22 +28,6 @@ use tunnel_common::splice::options::Timeouts;
 use tunnel_common::tls;
 
 const MB: usize = 1_000_000;
-/// Longer than any story takes.
-const NEVER: Duration = Duration::from_secs(3600);
-
-/// No clock ends a visit; only how often a side is probed stays as it is.
-fn patient() -> Timeouts {
-    Timeouts {
-        idle: NEVER,
-        half_closed: NEVER,
-        stalled: NEVER,
-        stalled_max: NEVER,
-        linger: NEVER,
-        first_answer: None,
-        ..Timeouts::default()
-    }
-}
-
 /// A stage on which no clock ends a visit.
 async fn patient_stage() -> Stage {
     let relay = |config: &mut tunnel_server::config::Config| config.timeouts.splice = patient();
@@ -57,32 +42,15 @@ fn report(what: &str, since: Instant) {
 #[tokio::test]
 async fn a_visitor_who_has_sent_his_request_and_half_closes_gets_all_of_a_long_answer() {
     let mut stage = patient_stage().await;
-    let (mut visitor, mut local) = stage.visit().await;
-    visitor.write_all(b"request").await.expect("sends");
-    visitor.shutdown().await.expect("half-closes");
-    assert_eq!(drain_to_end(&mut local).await, 7);
-    let answering = tokio::spawn(async move {
-        pour(&mut local, 100 * MB).await.expect("answers");
-        local.shutdown().await.expect("ends");
-    });
-    assert_eq!(drain_to_end(&mut visitor).await, 100 * MB);
-    answering.await.expect("answers");
+    let (visitor, local) = stage.visit().await;
+    half_closing_visitor(visitor, local, 100 * MB).await;
 }
 
 #[tokio::test]
 async fn a_service_that_half_closes_first_still_gets_all_of_a_long_upload() {
     let mut stage = patient_stage().await;
-    let (visitor, mut local) = stage.visit().await;
-    let (mut read, mut write) = split(visitor);
-    local.write_all(b"go on").await.expect("sends");
-    local.shutdown().await.expect("half-closes");
-    assert_eq!(drain_to_end(&mut read).await, 5);
-    let uploading = tokio::spawn(async move {
-        pour(&mut write, 20 * MB).await.expect("uploads");
-        write.shutdown().await.expect("ends");
-    });
-    assert_eq!(drain_to_end(&mut local).await, 20 * MB);
-    uploading.await.expect("uploads");
+    let (visitor, local) = stage.visit().await;
+    half_closing_service(visitor, local, 20 * MB).await;
 }
 
 /// A stage on which the rest of a visit that broke is waited for no longer than this.

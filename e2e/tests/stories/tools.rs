@@ -1,75 +1,22 @@
 //! Real tools as visitors, and a real web server as the local service.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::net::{Ipv4Addr, TcpListener};
 
 use e2e::nginx::{Nginx, nginx};
 use e2e::origin::{Origin, http, origin};
-use e2e::pair::{Client, Server, publish, server};
+use e2e::pair::{Client, publish, server};
 use e2e::poll::{soon, until_ok};
 use e2e::process::{self, folder, tool};
+use e2e::published::{Published, big_file, published, text};
 use e2e::tools;
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
-/// A server and a client that publishes something, as curl sees them.
-struct Published {
-    server: Server,
-    client: Client,
-    resolve: String,
-}
-
-async fn published(origin: SocketAddr) -> Published {
-    published_with(origin, &[]).await
-}
-
-/// The same with these flags for both binaries.
-async fn published_with(origin: SocketAddr, flags: &[&str]) -> Published {
-    let server = server(flags).await;
-    let client = publish(&server, origin, flags, folder()).await;
-    let visitors = server.visitors();
-    let resolve = format!("{}:{}:{}", client.host(), visitors.port(), visitors.ip());
-    Published {
-        server,
-        client,
-        resolve,
-    }
-}
-
-impl Published {
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.client.url)
-    }
-
-    /// Runs curl, which must succeed, and gives what it printed.
-    async fn curl(&self, arguments: &[&str]) -> String {
-        let mut all = vec!["-k", "-sS", "--resolve", &self.resolve];
-        all.extend(arguments);
-        tool("curl", &all).await
-    }
-}
-
-/// A file of `mebibytes`, no two alike: each begins with its number.
-fn big_file(path: &Path, mebibytes: u32) {
-    let mut file = File::create(path).expect("creates");
-    for number in 0..mebibytes {
-        let mut mebibyte = vec![0x5a; 1 << 20];
-        mebibyte[..4].copy_from_slice(&number.to_be_bytes());
-        file.write_all(&mebibyte).expect("writes");
-    }
-}
-
-fn text(path: &Path) -> String {
-    path.to_str().expect("UTF-8").to_owned()
-}
-
 #[tokio::test]
 async fn curl_gets_the_page_and_sees_the_agents_key_and_no_other() {
     let origin = http("hello, curl").await;
-    let published = published(origin.address).await;
+    let published = published(origin.address, &[]).await;
     let url = published.url("/");
     assert_eq!(published.curl(&[&url]).await, "hello, curl");
 
@@ -78,9 +25,7 @@ async fn curl_gets_the_page_and_sees_the_agents_key_and_no_other() {
     assert_eq!(body, "hello, curl");
 
     let relays = published.server.key.as_str();
-    let arguments = ["-k", "-sS", "--resolve", &published.resolve];
-    let arguments = [&arguments[..], &["--pinnedpubkey", relays, &url]].concat();
-    let output = tools::run("curl", &arguments).await;
+    let output = published.try_curl(&["--pinnedpubkey", relays, &url]).await;
     // 90: "Failed to match the pinned key" (curl's manual page).
     assert_eq!(output.status.code(), Some(90), "{}", tools::errors(&output));
 }
@@ -88,7 +33,7 @@ async fn curl_gets_the_page_and_sees_the_agents_key_and_no_other() {
 #[tokio::test]
 async fn curl_that_speaks_plain_http_is_sent_to_https() {
     let origin = http("over https").await;
-    let published = published(origin.address).await;
+    let published = published(origin.address, &[]).await;
     let https = published.url("/a/path?and=query");
     let plain = https.replace("https://", "http://");
     let shown = "%{http_code} %{redirect_url}";
@@ -119,7 +64,7 @@ async fn hears_out() -> (Origin, mpsc::UnboundedReceiver<std::io::Result<String>
 #[tokio::test]
 async fn openssl_gets_tls_1_3_and_its_end_of_input_arrives_as_an_end() {
     let (origin, mut heard) = hears_out().await;
-    let published = published(origin.address).await;
+    let published = published(origin.address, &[]).await;
     let (to, host) = (published.server.visitors(), published.client.host());
     let line = format!(
         "printf 'from openssl\\n' | openssl s_client -connect {to} -servername {host} -brief 2>&1"
@@ -134,7 +79,7 @@ async fn openssl_gets_tls_1_3_and_its_end_of_input_arrives_as_an_end() {
 #[tokio::test]
 async fn openssl_without_a_server_name_gets_the_alert_that_says_so() {
     let origin = http("x").await;
-    let published = published(origin.address).await;
+    let published = published(origin.address, &[]).await;
     let to = published.server.visitors().to_string();
     let output = tools::run("openssl", &["s_client", "-connect", &to, "-noservername"]).await;
     assert!(!output.status.success(), "no default agent");
@@ -145,7 +90,7 @@ async fn openssl_without_a_server_name_gets_the_alert_that_says_so() {
 async fn web_server() -> (Nginx, Published) {
     let nginx = nginx().await;
     std::fs::write(nginx.file("page"), "from nginx").expect("writes");
-    let published = published(nginx.address).await;
+    let published = published(nginx.address, &[]).await;
     (nginx, published)
 }
 
@@ -237,7 +182,10 @@ async fn openssl_is_offered_the_protocols_that_the_client_was_given() {
 async fn curl_downloads_through_a_tunnel_with_cubic_as_well() {
     let nginx = nginx().await;
     big_file(&nginx.file("big"), 20);
-    let published = published_with(nginx.address, &["--congestion", "cubic"]).await;
+    let cubic = ["--congestion", "cubic"];
+    let server = server(&cubic).await;
+    let client = publish(&server, nginx.address, &cubic, folder()).await;
+    let published = Published::new(server, client);
     let got = text(&nginx.file("got"));
     published.curl(&["-o", &got, &published.url("/big")]).await;
     tool("cmp", &[&text(&nginx.file("big")), &got]).await;

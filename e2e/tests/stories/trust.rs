@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use tempfile::TempDir;
-use tunnel_client::config::Config;
+use tunnel_client::config::{Config, EndpointConfig};
 use tunnel_client::link::known_relays::KnownRelays;
 use tunnel_client::link::relay_trust::RelayTrust;
 use tunnel_client::resolve::{Resolve, Resolving};
@@ -158,7 +158,7 @@ async fn where_nothing_can_be_recorded_a_relay_is_believed_as_long_as_the_agent_
     let first = place.server(data.path()).await;
     let address = first.api.to_string().parse().expect("an address");
     let local = origin.address.to_string().parse().expect("a service");
-    let mut config = Config::new(address, new_key(), local);
+    let mut config = Config::new(address, EndpointConfig::new(new_key(), local));
     config.known_relays = Some(KnownRelays::new("/proc/none/known_relays"));
     let agent = start(config);
     let host = agent.host().await;
@@ -190,7 +190,7 @@ impl Resolve for Loopback {
 fn far(api: SocketAddr, trust: Option<RelayTrust>) -> Config {
     let local = "127.0.0.1:1".parse().expect("a service");
     let relay = "relay.example.com".parse().expect("a relay");
-    let mut config = Config::new(relay, new_key(), local);
+    let mut config = Config::new(relay, EndpointConfig::new(new_key(), local));
     config.resolver = Arc::new(Loopback(api));
     config.trust = trust.unwrap_or(config.trust);
     config

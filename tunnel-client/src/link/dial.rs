@@ -5,8 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt,
@@ -14,7 +12,7 @@ use quinn::{
 use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::warn;
 use tunnel_common::clock::Clock;
 use tunnel_common::identity::KeyFingerprint;
@@ -27,6 +25,7 @@ use super::known_relays::{KnownRelays, KnownRelaysError};
 use super::relay_trust::{RelayTrust, Rule, Source};
 use super::verifier::{VerifierError, WrongKey, verifier};
 use crate::config::Timeouts;
+use crate::race::race;
 use crate::relay_addr::RelayAddr;
 use crate::resolve::Resolve;
 
@@ -160,33 +159,18 @@ impl Dialler {
         let rule = self.tls.trust.choose(&self.relay, known, believed)?;
         let mut quic = ClientConfig::new(Arc::new(quic_tls(&self.tls, &rule)?));
         quic.transport_config(self.transport.clone());
-        let dialled = self.race(&quic).await?;
+        let addresses = self.resolve().await?;
+        let attempts = addresses
+            .into_iter()
+            .map(|address| self.attempt(address, &quic));
+        let none = DialError::Resolve(io::ErrorKind::NotFound.into());
+        let dialled = race(attempts, self.timeouts.head_start, none).await?;
         if let Rule::FirstUse(first) = &rule
             && let Some(key) = first.get()
         {
             self.believe(*key)?;
         }
         Ok(dialled)
-    }
-
-    /// Each address gets a head start before the next.
-    async fn race(&self, quic: &ClientConfig) -> Result<Dialled, DialError> {
-        let mut addresses = self.resolve().await?.into_iter();
-        let mut attempts = FuturesUnordered::new();
-        let mut failure = DialError::Resolve(io::ErrorKind::NotFound.into());
-        loop {
-            if let Some(address) = addresses.next() {
-                attempts.push(self.attempt(address, quic));
-            }
-            tokio::select! {
-                outcome = attempts.next() => match outcome {
-                    Some(Ok(dialled)) => return Ok(dialled),
-                    Some(Err(error)) => failure = error,
-                    None => return Err(failure),
-                },
-                () = sleep(self.timeouts.head_start), if addresses.len() > 0 => {}
-            }
-        }
     }
 
     /// Expects `key` from now on, by the file of known relays or else as long as this lives.

@@ -12,12 +12,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::ConnectionError;
+use quinn::{Connection, ConnectionError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tunnel_common::budget::MemoryBudget;
+use tunnel_common::quic::exporter;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::{Hello, Instance, Refused};
 
@@ -25,6 +26,7 @@ use super::backoff::Backoff;
 use super::control::ControlFailure;
 use super::dial::{DialError, Dialler};
 use super::tunnel::{self, Serving, TunnelError};
+use crate::endpoint::{Endpoint, ProveError};
 use crate::status::Status;
 use crate::visit::Venue;
 
@@ -57,7 +59,20 @@ enum Lost {
     #[error(transparent)]
     Dial(#[from] DialError),
     #[error(transparent)]
+    Unproved(#[from] Unproved),
+    #[error(transparent)]
     Tunnel(#[from] TunnelError),
+}
+
+/// Why the keys of our endpoints could not be proved.
+#[derive(Debug, thiserror::Error)]
+enum Unproved {
+    #[error("the connection has no exporter")]
+    Exporter,
+    #[error("there is no endpoint")]
+    NoEndpoint,
+    #[error(transparent)]
+    Key(#[from] ProveError),
 }
 
 impl Lost {
@@ -136,14 +151,23 @@ impl Keeper {
             budget,
             status,
         };
-        let hello = self.hello(epoch);
+        let hello = match self.hello(epoch, &dialled.connection) {
+            Ok(hello) => hello,
+            Err(error) => return Some(error.into()),
+        };
         let served = tunnel::serve(&dialled.connection, hello, serving, shutdown).await;
         dialled.close(Code::Draining, venue.timeouts.goodbye).await;
         served.err().map(Lost::from)
     }
 
-    fn hello(&self, epoch: u64) -> Hello {
-        Hello {
+    fn hello(&self, epoch: u64, connection: &Connection) -> Result<Hello, Unproved> {
+        let exporter = exporter(connection).ok_or(Unproved::Exporter)?;
+        let endpoints = &self.venue.endpoints;
+        let proven = endpoints.first().map(Endpoint::name);
+        let proven = proven.ok_or(Unproved::NoEndpoint)?;
+        let wanted = endpoints.iter();
+        let wanted = wanted.map(|endpoint| endpoint.wanted(proven, &exporter));
+        Ok(Hello {
             instance: self.instance,
             epoch,
             slot: 0,
@@ -151,7 +175,7 @@ impl Keeper {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             features: vec![],
             rev: 1,
-            wanted: vec![self.venue.endpoint.wanted()],
-        }
+            wanted: wanted.collect::<Result<_, _>>()?,
+        })
     }
 }

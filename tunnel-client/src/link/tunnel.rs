@@ -12,11 +12,13 @@ use tunnel_common::budget::{MemoryBudget, TunnelBudget};
 use tunnel_common::escape::Escaped;
 use tunnel_common::quic::var_int;
 use tunnel_common::stream::quic::QuicStream;
+use tunnel_common::stream::tunnel::TunnelStream;
 use tunnel_common::tls::CertificateError;
 use tunnel_common::wire::frame::{Granted, Hello};
 
 use super::control::{Control, ControlFailure};
-use super::grant;
+use super::grant::{self, OwnUrl};
+use crate::endpoint::Endpoint;
 use crate::status::{Published, Status};
 use crate::visit::{self, Venue};
 
@@ -105,22 +107,33 @@ fn root_cause(connection: &Connection, error: TunnelError) -> TunnelError {
     }
 }
 
-/// Takes what the relay granted: certificate first, then the status.
+/// Takes what the relay granted: certificates first, then the status. The first endpoint must be
+/// granted; another one may be missing.
 fn publish(serving: &Serving<'_>, granted: &[Granted]) -> Result<(), TunnelError> {
-    let endpoint = &serving.venue.endpoint;
-    let urls = grant::urls(endpoint.name(), endpoint.label(), granted)?;
+    let mut published = vec![];
+    for endpoint in &serving.venue.endpoints {
+        let name = endpoint.name();
+        match grant::urls(name, endpoint.label(), granted) {
+            Ok(urls) => published.push(publish_at(endpoint, urls)?),
+            Err(ControlFailure::Refused(refused)) if !published.is_empty() => {
+                let why = Escaped(&refused.text);
+                warn!(%name, "the relay refuses an endpoint: {why}");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    serving.status.send_replace(Status::Serving(published));
+    Ok(())
+}
+
+fn publish_at(endpoint: &Endpoint, urls: Vec<OwnUrl>) -> Result<Published, CertificateError> {
     let hosts: Vec<_> = urls.iter().map(|own| own.host.to_string()).collect();
     endpoint.serve_at(&hosts)?;
-    let urls = urls.into_iter().map(|own| own.url).collect();
-    let published = Published {
+    Ok(Published {
         name: endpoint.name().clone(),
-        id: endpoint.label(),
-        urls,
-    };
-    serving
-        .status
-        .send_replace(Status::Serving(vec![published]));
-    Ok(())
+        key: endpoint.id(),
+        urls: urls.into_iter().map(|own| own.url).collect(),
+    })
 }
 
 /// One task for each stream that the relay opens, until the connection ends. The tasks end when
@@ -135,7 +148,7 @@ async fn accept_visits(
         tokio::select! {
             stream = connection.accept_bi() => match stream {
                 Ok((send, recv)) => {
-                    let stream = QuicStream::new(send, recv);
+                    let stream = TunnelStream::Quic(QuicStream::new(send, recv));
                     visits.spawn(visit::serve(stream, venue.clone(), account.clone()));
                 }
                 Err(error) => return error,

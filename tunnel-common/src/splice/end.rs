@@ -54,6 +54,52 @@ pub trait End {
     }
 }
 
+/// An end of whatever kind.
+pub type AnyEnd = Box<dyn End + Send>;
+
+impl<E: End + ?Sized> End for Box<E> {
+    fn poll_take(
+        &mut self,
+        cx: &mut Context<'_>,
+        held: &mut Held,
+        pool: &BufferPool,
+    ) -> Poll<io::Result<usize>> {
+        (**self).poll_take(cx, held, pool)
+    }
+
+    fn poll_put(&mut self, cx: &mut Context<'_>, held: &mut Held) -> Poll<io::Result<usize>> {
+        (**self).poll_put(cx, held)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_flush(cx)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_finish(cx)
+    }
+
+    fn probe(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        (**self).probe(cx)
+    }
+
+    fn abort(&mut self, code: Code) {
+        (**self).abort(code);
+    }
+
+    fn ends_soundly(&self) -> bool {
+        (**self).ends_soundly()
+    }
+
+    fn pinned_bytes(&self) -> u64 {
+        (**self).pinned_bytes()
+    }
+
+    fn is_discarding(&self) -> bool {
+        (**self).is_discarding()
+    }
+}
+
 /// Which directions of an end are still open: what decides whether dropping it is an abort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Halves {

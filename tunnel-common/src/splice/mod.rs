@@ -2,9 +2,12 @@
 
 pub mod buffer;
 mod direction;
+pub mod duplex;
 pub mod end;
 pub mod ended;
 pub mod io;
 pub mod options;
 pub mod pump;
 pub mod tcp;
+mod tls;
+mod unix;

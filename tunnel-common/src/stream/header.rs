@@ -77,21 +77,31 @@ pub enum HeaderError {
 }
 
 impl StreamHeader {
-    /// The header's bytes, to be sent in one write with the visitor's first ones.
-    pub fn encode(&self) -> Vec<u8> {
+    /// The two addresses and nothing else, of one family.
+    pub fn addresses(&self) -> ProxyHeader<'static> {
         let (source, destination) = one_family(self.visitor, self.public);
-        let mut header = ProxyHeader::with_address(ProxiedAddress::stream(source, destination));
-        if let Some(name) = self
-            .server_name
-            .as_deref()
-            .filter(|n| n.len() <= MAX_TEXT_BYTES)
-        {
+        ProxyHeader::with_address(ProxiedAddress::stream(source, destination))
+    }
+
+    /// What any receiver may know: the addresses, the server name, the visit's id, and `alpn`
+    /// instead of our own. A text of more than 255 bytes is left out.
+    pub fn public_part(&self, alpn: Option<&[u8]>) -> ProxyHeader<'static> {
+        let mut header = self.addresses();
+        let fits = |text: &[u8]| text.len() <= MAX_TEXT_BYTES;
+        let name = self.server_name.as_deref();
+        if let Some(name) = name.filter(|name| fits(name.as_bytes())) {
             header.append_tlv(Tlv::Authority(name.into()));
         }
-        if let Some(alpn) = self.alpn.as_deref().filter(|a| a.len() <= MAX_TEXT_BYTES) {
+        if let Some(alpn) = alpn.filter(|alpn| fits(alpn)) {
             header.append_tlv(Tlv::Alpn(alpn.into()));
         }
         header.append_tlv(Tlv::UniqueId((&self.visit.0[..]).into()));
+        header
+    }
+
+    /// The header's bytes, to be sent in one write with the visitor's first ones.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut header = self.public_part(self.alpn.as_deref());
         let mut endpoint = vec![VERSION];
         endpoint.extend_from_slice(self.endpoint.as_str().as_bytes());
         header.append_tlv(Tlv::Custom(TYPE_ENDPOINT, endpoint.into()));

@@ -182,6 +182,7 @@ impl End for QuicStream {
     }
 }
 
+/// For TLS on top. What is not concluded is reset when it is dropped.
 impl AsyncRead for QuicStream {
     fn poll_read(
         mut self: Pin<&mut Self>,

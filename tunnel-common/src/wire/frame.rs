@@ -220,6 +220,11 @@ pub struct EndpointRef(String);
 pub struct BadRef;
 
 impl EndpointRef {
+    /// The name of an agent's second endpoint; the default is that of the first.
+    pub fn secondary() -> Self {
+        Self("secondary".to_owned())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tunnel_common::budget::TunnelBudget;
 use tunnel_common::stream::quic::QuicStream;
+use tunnel_common::stream::tunnel::TunnelStream;
 
 /// The connection of an agent, whatever it serves.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ enum Trust {
 #[derive(Debug)]
 pub(crate) struct VisitStream {
     /// The stream, on which nothing has been sent.
-    pub(crate) stream: QuicStream,
+    pub(crate) stream: TunnelStream,
     /// Counts the visit as in flight until it is dropped.
     pub(crate) in_flight: TaskTrackerToken,
 }
@@ -134,7 +135,7 @@ impl Tunnel {
         }
         let (send, recv) = self.connection.open_bi().await.map_err(|_| Closed)?;
         Ok(VisitStream {
-            stream: QuicStream::new(send, recv),
+            stream: TunnelStream::Quic(QuicStream::new(send, recv)),
             in_flight,
         })
     }

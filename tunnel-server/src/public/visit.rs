@@ -19,7 +19,7 @@ use tunnel_common::splice::options::Options;
 use tunnel_common::splice::pump::Splice;
 use tunnel_common::splice::tcp::TcpEnd;
 use tunnel_common::stream::header::{StreamHeader, VisitId, canonical};
-use tunnel_common::stream::quic::QuicStream;
+use tunnel_common::stream::tunnel::TunnelStream;
 use tunnel_common::wire::frame::EndpointRef;
 
 use super::client_hello::{self, ClientHello, FirstFlight, ReadError};
@@ -40,7 +40,7 @@ const MAX_ATTEMPTS: usize = 3;
 pub(crate) async fn serve(mut visitor: TcpStream, address: SocketAddr, state: Arc<State>) {
     let receiving = receive(&mut visitor, address, &state);
     match state.shutdown.run_until_cancelled(receiving).await {
-        Some(Reception::Pass(begun)) => pass(visitor, begun, address, &state).await,
+        Some(Reception::Pass(begun)) => pass(visitor, *begun, address, &state).await,
         Some(Reception::Refuse(last_words)) => {
             send_and_close(visitor, &last_words, state.timeouts.refusal_linger).await;
         }
@@ -51,7 +51,7 @@ pub(crate) async fn serve(mut visitor: TcpStream, address: SocketAddr, state: Ar
 /// What becomes of a visitor.
 enum Reception {
     /// His hello is on its way to an agent.
-    Pass(Begun),
+    Pass(Box<Begun>),
     /// He is told something, and goes.
     Refuse(Vec<u8>),
     /// There is nobody to be told anything.
@@ -72,7 +72,7 @@ async fn receive(visitor: &mut TcpStream, address: SocketAddr, state: &State) ->
             // A socket that no longer knows its own address breaks soon; till then any will do.
             let public = visitor.local_addr().map_or(address, canonical);
             match admit(state, &hello, address, public).await {
-                Ok(begun) => return Reception::Pass(begun),
+                Ok(begun) => return Reception::Pass(Box::new(begun)),
                 Err(alert) => alert.to_bytes().to_vec(),
             }
         }
@@ -198,7 +198,7 @@ async fn pass(visitor: TcpStream, begun: Begun, address: SocketAddr, state: &Sta
     drop(in_flight);
 }
 
-async fn run(mut splice: Splice<TcpEnd, QuicStream>, visit: &Visit) -> Ended {
+async fn run(mut splice: Splice<TcpEnd, TunnelStream>, visit: &Visit) -> Ended {
     tokio::select! {
         ended = &mut splice => ended,
         code = visit.ended() => splice.abort(code),

@@ -1,0 +1,78 @@
+//! Which relay, and how to know it.
+
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use tunnel_client::link::known_relays::KnownRelays;
+use tunnel_client::link::relay_trust::RelayTrust;
+use tunnel_client::relay_addr::RelayAddr;
+use tunnel_common::identity::KeyFingerprint;
+use tunnel_common::key::DataDir;
+
+/// The file in the data folder that says which relays were believed.
+const KNOWN_RELAYS: &str = "known_relays";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Relay {
+    /// The relay: host or host:port
+    #[arg(long, required = true)]
+    server: Option<RelayAddr>,
+    /// The fingerprint of the relay's key, as the relay prints it; then nothing else counts
+    #[arg(long, value_name = "sha256//…", conflicts_with_all = ["server_ca", "trust_on_first_use"])]
+    server_fingerprint: Option<KeyFingerprint>,
+    /// Certificate authorities (PEM) of which one must vouch for the relay, instead of the public ones
+    #[arg(long, value_name = "FILE", conflicts_with = "trust_on_first_use")]
+    server_ca: Option<PathBuf>,
+    /// Believe the relay's key when it is first seen, and expect it from then on, though the relay has
+    /// a public name; others are always known so
+    #[arg(long)]
+    trust_on_first_use: bool,
+}
+
+/// The file of known relays.
+pub(super) fn known(data: &DataDir) -> KnownRelays {
+    KnownRelays::new(data.path().join(KNOWN_RELAYS))
+}
+
+impl Relay {
+    /// The relay, and the rule of trust if the user names one.
+    pub(super) fn chosen(
+        self,
+        data: &DataDir,
+        mistakes: &mut Vec<String>,
+    ) -> Option<(RelayAddr, Option<RelayTrust>)> {
+        let relay = self.server.clone()?;
+        let trust = self.trust(&relay, data);
+        let trust = trust.map_err(|mistake| mistakes.push(mistake)).ok()?;
+        Some((relay, trust))
+    }
+
+    fn trust(self, relay: &RelayAddr, data: &DataDir) -> Result<Option<RelayTrust>, String> {
+        if let Some(pin) = self.server_fingerprint {
+            return Ok(Some(RelayTrust::Pinned(pin)));
+        }
+        // Whom to trust must not come up when the user has gone.
+        let known = known(data).find(relay);
+        known.map_err(|error| error.to_string())?;
+        if self.trust_on_first_use {
+            return Ok(Some(RelayTrust::FirstUse));
+        }
+        let Some(file) = &self.server_ca else {
+            return Ok(None);
+        };
+        let authorities = authorities(&data.file(file));
+        let authorities = authorities.map_err(|error| format!("--server-ca: {error}"))?;
+        Ok(Some(RelayTrust::PrivateCa(authorities)))
+    }
+}
+
+/// The certificates in a PEM file, of which there must be one.
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let certificates: Vec<_> = read.map_err(|error| format!("{}: {error}", path.display()))?;
+    if certificates.is_empty() {
+        return Err(format!("{} holds no certificate in PEM", path.display()));
+    }
+    Ok(certificates)
+}
