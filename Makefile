@@ -28,7 +28,7 @@ LIST_SHELL_SCRIPTS := find . \( -name target -o -name .git -o -name .venv -o -na
 
 .PHONY: help
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## install what the tests need (idempotent; asks nothing)
@@ -53,6 +53,10 @@ test-all: test $(SLOW) ## `make test` and whatever is slow
 .PHONY: measure
 measure: build ## speed and memory of the release binaries on loopback, with nginx behind them
 	@scripts/measure
+
+.PHONY: measure-netsim
+measure-netsim: ## speed and exactness of the simulated network that tests use (root, Linux)
+	@REQUIRE_NETSIM=1 cargo run --quiet --locked -p e2e --example measure-netsim $(CARGO_PROFILE)
 
 .PHONY: lint
 lint: ## formatting, clippy, rustdoc, structure, shell scripts, licences

@@ -15,6 +15,8 @@
 //!   such an agent.
 //! * [`ports`] are known before they are bound, [`tools`] are programs of others, [`nginx`] is one
 //!   as a local service.
+//! * `netsim` (Linux) is a bad network: two namespaces, and a line between them with delay, loss,
+//!   rate, black holes and a NAT.
 //! * [`poll`] waits for what no event announces; [`panics`] counts those that a runtime swallows.
 //!
 //! Every port is 0, nothing sleeps to be in time, and everything ends when it is dropped.
@@ -23,6 +25,8 @@ pub mod agent;
 pub mod arrival;
 pub mod false_relay;
 pub mod hello;
+#[cfg(target_os = "linux")]
+pub mod netsim;
 pub mod nginx;
 pub mod origin;
 pub mod pair;

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-/// A local service on a free port of loopback. Dropping it ends it and all its connections.
+/// A local service. Dropping it ends it and all its connections.
 #[derive(Debug)]
 pub struct Origin {
     /// Where it listens.
@@ -14,7 +14,7 @@ pub struct Origin {
     running: AbortHandle,
 }
 
-/// Serves each connection with `serve`.
+/// Serves each connection with `serve`, on a free port of loopback.
 pub async fn origin<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Origin
 where
     F: Future<Output = ()> + Send + 'static,
@@ -28,6 +28,17 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::bind(address).await.expect("binds");
+    origin_on(listener, serve)
+}
+
+/// Serves each connection of `listener`, which may be in a namespace of its own, with `serve`.
+pub fn origin_on<F>(
+    listener: TcpListener,
+    serve: impl Fn(TcpStream) -> F + Send + 'static,
+) -> Origin
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let address = listener.local_addr().expect("bound");
     let running = tokio::spawn(async move {
         let mut connections = JoinSet::new();

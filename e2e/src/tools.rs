@@ -27,6 +27,7 @@ fn package(tool: &str) -> &str {
     match tool {
         "sh" => "dash",
         "cmp" => "diffutils",
+        "ip" => "iproute2",
         "prlimit" => "util-linux",
         same => same,
     }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod allowed;
+mod bad_networks;
 mod bytes;
 mod crowd;
 mod endings;
@@ -12,6 +13,7 @@ mod keys;
 mod limits;
 mod local_ends;
 mod locals;
+mod netsim;
 mod processes;
 mod refusals;
 mod replaced;

@@ -1,0 +1,90 @@
+//! One direction of a line as stories hold it: its conditions, and what became of the packets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::OwnedFd;
+
+use super::conditions::Conditions;
+
+/// One direction of a line.
+#[derive(Debug)]
+pub struct Direction {
+    conditions: ArcSwap<Conditions>,
+    wake: OwnedFd,
+    pub(super) counters: Counters,
+}
+
+/// What became of the packets of one direction so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Arrived at the other end.
+    pub carried: u64,
+    /// Lost by chance.
+    pub lost: u64,
+    /// Found the queue full.
+    pub overflowed: u64,
+    /// Blocked, too big, cut off, or unknown to the NAT.
+    pub swallowed: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) carried: AtomicU64,
+    pub(super) lost: AtomicU64,
+    pub(super) overflowed: AtomicU64,
+    pub(super) swallowed: AtomicU64,
+}
+
+impl Direction {
+    pub(super) fn new() -> Arc<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        Arc::new(Self {
+            conditions: ArcSwap::default(),
+            wake: wake.expect("a descriptor"),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Changes some conditions; those not touched stay. Valid for every packet that comes later, and
+    /// rate and cut for those on their way too.
+    pub fn change(&self, change: impl FnOnce(&mut Conditions)) {
+        let mut conditions = self.conditions();
+        change(&mut conditions);
+        self.conditions.store(Arc::new(conditions));
+        self.wake();
+    }
+
+    /// The conditions in force.
+    pub fn conditions(&self) -> Conditions {
+        (**self.conditions.load()).clone()
+    }
+
+    /// What became of the packets so far.
+    pub fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            carried: read(&self.counters.carried),
+            lost: read(&self.counters.lost),
+            overflowed: read(&self.counters.overflowed),
+            swallowed: read(&self.counters.swallowed),
+        }
+    }
+
+    pub(super) fn in_force(&self) -> arc_swap::Guard<Arc<Conditions>> {
+        self.conditions.load()
+    }
+
+    /// Makes the forwarder look at everything anew.
+    pub(super) fn wake(&self) {
+        // It fails only when the counter is full, and then the forwarder is awake.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// Readable after [`wake`](Self::wake).
+    pub(super) fn waker(&self) -> &OwnedFd {
+        &self.wake
+    }
+}
