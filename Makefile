@@ -17,7 +17,12 @@ NEXTEST_PROFILE := $(if $(PROFILE),--cargo-profile $(PROFILE))
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
 # What `make test-all` runs after `make test`: one goal each, in this order.
-SLOW := test-ignored
+SLOW := test-ignored fuzz-smoke
+
+# `make fuzz FUZZ=client_hello FUZZ_SECONDS=60`: one target, or all, and how long for each.
+FUZZ ?=
+FUZZ_SECONDS ?= 600
+FUZZ_SMOKE_SECONDS := 5
 
 # Thousands of visitors need thousands of descriptors: the soft limit goes up to the hard one.
 RAISE_LIMITS := ulimit -Sn "$$(ulimit -Hn)" || true
@@ -58,9 +63,14 @@ measure: build ## speed and memory of the release binaries on loopback, with ngi
 measure-netsim: ## speed and exactness of the simulated network that tests use (root, Linux)
 	@REQUIRE_NETSIM=1 cargo run --quiet --locked -p e2e --example measure-netsim $(CARGO_PROFILE)
 
+.PHONY: fuzz
+fuzz: ## fuzz the parsers, FUZZ_SECONDS=600 for each target, or one of them: FUZZ=client_hello
+	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZ)
+
 .PHONY: lint
 lint: ## formatting, clippy, rustdoc, structure, shell scripts, licences
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	scripts/check-structure --self-test
 	scripts/check-structure
 	$(LIST_SHELL_SCRIPTS) | xargs shellcheck
@@ -72,6 +82,7 @@ lint: ## formatting, clippy, rustdoc, structure, shell scripts, licences
 	fi
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy -p client --no-default-features --all-targets --locked -- -D warnings
+	cargo clippy -p first-flight -p tunnel-common --no-default-features --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --workspace --document-private-items --locked
 
 .PHONY: clean
@@ -110,3 +121,8 @@ test-ignored: test-bins
 	else \
 		cargo test --workspace --tests --locked --no-fail-fast $(CARGO_PROFILE) -- --ignored --test-threads=1; \
 	fi
+
+# A few seconds for each fuzz target: that they build and run. The corpora are tested by `make test` already.
+.PHONY: fuzz-smoke
+fuzz-smoke:
+	@scripts/fuzz $(FUZZ_SMOKE_SECONDS)

@@ -11,10 +11,9 @@
 //! * [`origin`] is the local service: echo, HTTP, or a closure. [`stage`] sets all up for a story
 //!   that plays the local service itself.
 //! * [`peer`] is an agent made by hand, [`false_relay`] a relay, for what real ones would never do;
-//!   [`arrival`] is a visit to
-//!   such an agent.
+//!   [`arrival`] is a visit to such an agent.
 //! * [`ports`] are known before they are bound, [`tools`] are programs of others, [`nginx`] is one
-//!   as a local service.
+//!   as a local service, [`haproxy`] one before the public port.
 //! * `netsim` (Linux) is a bad network: two namespaces, and a line between them with delay, loss,
 //!   rate, black holes and a NAT.
 //! * [`poll`] waits for what no event announces; [`panics`] counts those that a runtime swallows.
@@ -24,6 +23,7 @@
 pub mod agent;
 pub mod arrival;
 pub mod false_relay;
+pub mod haproxy;
 pub mod hello;
 #[cfg(target_os = "linux")]
 pub mod netsim;

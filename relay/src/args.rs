@@ -18,6 +18,7 @@ use tunnel_server::admission::allow_list::AllowList;
 use tunnel_server::admission::{Admission, Open};
 use tunnel_server::cert;
 use tunnel_server::config::{self, Config, Suffixes};
+use tunnel_server::proxies::TrustedProxy;
 
 use crate::clients::{self, Clients, KEY_FILE};
 
@@ -74,6 +75,10 @@ struct Serve {
     /// Fail if the relay's key file is missing, instead of making a new key
     #[arg(long)]
     require_key: bool,
+    /// Network (CIDR) or address of a proxy in front of the public ports; may be repeated. Its
+    /// connections must begin with a PROXY protocol header (v1 or v2), which is believed
+    #[arg(long, value_name = "CIDR")]
+    trusted_proxy: Vec<TrustedProxy>,
     /// Folder for what must survive a restart [default: $STATE_DIRECTORY, $XDG_STATE_HOME/server or .]
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -146,6 +151,7 @@ impl Serve {
         config.alpn_port = Some(self.alpn_port);
         config.advertise_port = self.advertise_port;
         config.admission = admission;
+        config.trusted_proxies = self.trusted_proxy;
         config.congestion = self.congestion;
         config.max_visits = config::max_visits(process::raise_descriptor_limit());
         if !self.domain_suffix.is_empty() {
@@ -277,7 +283,8 @@ mod tests {
     #[test]
     fn flags_reach_the_configuration() {
         let flags = "--bind-addr :: --api-port 1 --pub-port 2 --alpn-port 3 --domain-suffix A.example \
-                     --domain-suffix b.example --advertise-port 443 --memory-budget 5 --congestion cubic";
+                     --domain-suffix b.example --advertise-port 443 --memory-budget 5 --congestion cubic \
+                     --trusted-proxy 10.0.0.0/8 --trusted-proxy 2001:db8::1";
         let Setup { config, reached_at } = parse(flags).expect("is complete");
         assert_eq!(
             (config.api_port, config.pub_port, config.alpn_port),
@@ -290,6 +297,8 @@ mod tests {
             (Some(443), 5 << 20)
         );
         assert_eq!(config.congestion, Congestion::Cubic);
+        let proxies = ["10.0.0.0/8", "2001:db8::1/128"].map(|p| p.parse().expect("a network"));
+        assert_eq!(config.trusted_proxies, proxies);
         assert_eq!(reached_at, "a.example");
     }
 

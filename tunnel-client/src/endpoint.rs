@@ -11,9 +11,9 @@ use tunnel_common::clock::Clock;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::{ClientId, Label};
 use tunnel_common::key;
-use tunnel_common::proof::{CanNotSign, Exporter, Proof};
+use tunnel_common::proof::{CanNotSign, Exporter};
 use tunnel_common::tls::{self, CertificateError};
-use tunnel_common::wire::frame::{EndpointKind, EndpointRef, Wanted};
+use tunnel_common::wire::frame::{EndpointKind, EndpointRef, Proof, Wanted};
 
 use crate::config::EndpointConfig;
 use crate::local::dial::LocalDialler;

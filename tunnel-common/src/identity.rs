@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use data_encoding::{BASE64, Encoding, HEXLOWER, Specification};
-use rustls::pki_types::CertificateDer;
+use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use webpki::EndEntityCert;
 

@@ -11,20 +11,33 @@
 //! * [`quic`], [`h2`] - sockets and transport settings that both ends share.
 //! * [`clock`], [`escape`], [`process`] - the rim: wall-clock time, log text, limits and signals.
 //!
+//! Without the feature `tunnel`, which is on by default, only the parsers are left: names, identities,
+//! the wire and the header of a stream. They need no TLS, and so can be fuzzed after a short build.
+//!
 //! Nothing here knows a relay or an agent: a thing stands in this crate only if both use it.
 
+#[cfg(feature = "tunnel")]
 pub mod budget;
+#[cfg(feature = "tunnel")]
 pub mod clock;
 pub mod escape;
+#[cfg(feature = "tunnel")]
 pub mod h2;
 pub mod hostname;
 pub mod identity;
+#[cfg(feature = "tunnel")]
 pub mod key;
+#[cfg(feature = "tunnel")]
 pub mod private_file;
+#[cfg(feature = "tunnel")]
 pub mod process;
+#[cfg(feature = "tunnel")]
 pub mod proof;
+#[cfg(feature = "tunnel")]
 pub mod quic;
+#[cfg(feature = "tunnel")]
 pub mod splice;
 pub mod stream;
+#[cfg(feature = "tunnel")]
 pub mod tls;
 pub mod wire;

@@ -9,9 +9,10 @@ use data_encoding::BASE64;
 use rustls::SignatureScheme;
 use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 use rustls::sign::CertifiedKey;
-use serde::{Deserialize, Serialize};
 use webpki::EndEntityCert;
 use webpki::aws_lc_rs::{ECDSA_P256_SHA256, ED25519};
+
+use crate::wire::frame::Proof;
 
 /// The label of the exporter from which [`Exporter`] comes.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-qtun-endpoint-proof";
@@ -31,15 +32,6 @@ pub const SCHEMES: [SignatureScheme; 2] = [
 /// 32 bytes that only the two ends of one TLS connection know; made with [`EXPORTER_LABEL`] and no
 /// context.
 pub type Exporter = [u8; 32];
-
-/// A certificate, and a signature by its key that is good for one connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proof {
-    /// The certificate in DER, in base64: the envelope of the key, as in the handshake.
-    pub certificate: String,
-    /// The signature, in base64.
-    pub signature: String,
-}
 
 /// The key can not sign.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@ use tunnel_common::quic::{Congestion, QuicTimeouts};
 use tunnel_common::splice::options as splice;
 
 use crate::admission::{Admission, Open};
+use crate::proxies::TrustedProxy;
 
 /// The configuration of one relay.
 #[derive(Clone, Debug)]
@@ -31,6 +32,9 @@ pub struct Config {
     pub advertise_port: Option<u16>,
     /// Who may register.
     pub admission: Arc<dyn Admission>,
+    /// Proxies in front of the public ports. A connection from one of them must begin with a PROXY
+    /// protocol header, which is believed; from anybody else it is no TLS.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// The relay's own certificate and key, shown to agents.
     pub identity: Arc<CertifiedKey>,
     /// Congestion control towards agents.
@@ -116,6 +120,7 @@ impl Config {
             suffixes: Suffixes::Any,
             advertise_port: None,
             admission: Arc::new(Open::default()),
+            trusted_proxies: vec![],
             identity,
             congestion: Congestion::default(),
             memory_budget: tunnel_common::process::default_memory_budget(),

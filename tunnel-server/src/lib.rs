@@ -5,7 +5,7 @@
 //! * `public` is the visitors' side: accept, read the ClientHello, route, splice.
 //! * `agent` is the agents' side: QUIC handshake, identity, control stream, registry.
 //! * `names` decides which host names are ours; `visits` is the table of all live visits; `state`
-//!   is what the two sides share.
+//!   is what the two sides share; [`proxies`] are believed when they say who a visitor is.
 
 pub mod admission;
 mod agent;
@@ -13,6 +13,7 @@ pub mod cert;
 pub mod config;
 mod log_limit;
 mod names;
+pub mod proxies;
 mod public;
 pub mod server;
 mod state;

@@ -15,6 +15,7 @@ use crate::agent::registry::Registry;
 use crate::config::{Config, Timeouts};
 use crate::log_limit::LogLimit;
 use crate::names::Names;
+use crate::proxies::TrustedProxy;
 use crate::visits::Visits;
 
 /// One relay's state, shared by all its tasks.
@@ -24,6 +25,8 @@ pub(crate) struct State {
     pub(crate) names: Names,
     /// The port on which certificate authorities validate, if it is bound.
     pub(crate) alpn_port: Option<u16>,
+    /// Who is believed when he says who a visitor is.
+    pub(crate) trusted_proxies: Vec<TrustedProxy>,
     /// Who the relay is.
     pub(crate) fingerprint: KeyFingerprint,
     /// Who may register.
@@ -58,6 +61,7 @@ impl State {
         Ok(Self {
             names,
             alpn_port,
+            trusted_proxies: config.trusted_proxies.clone(),
             fingerprint,
             admission: config.admission.clone(),
             turned_away: LogLimit::default(),

@@ -3,7 +3,6 @@
 //! One table serves whoever must look at visits or end them: shutdown and admission today, limits,
 //! rules and an access log later.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -30,8 +29,6 @@ pub(crate) struct Visit {
     pub(crate) agent: ClientId,
     /// The endpoint of that agent.
     pub(crate) endpoint: EndpointRef,
-    /// Who came.
-    pub(crate) visitor: SocketAddr,
     /// Bytes so far: to the agent, and back.
     pub(crate) meter: Arc<Meter>,
     ended: CancellationToken,
@@ -63,12 +60,10 @@ impl Visits {
         id: VisitId,
         agent: ClientId,
         endpoint: EndpointRef,
-        visitor: SocketAddr,
     ) -> LiveVisit {
         let visit = Arc::new(Visit {
             agent,
             endpoint,
-            visitor,
             meter: Arc::default(),
             ended: CancellationToken::new(),
             code: OnceLock::new(),
@@ -142,9 +137,8 @@ mod tests {
     use super::*;
 
     fn enter(table: &Arc<Visits>) -> LiveVisit {
-        let visitor = "192.0.2.1:1".parse().expect("an address");
         let agent = ClientId::of_spki(b"an agent");
-        table.enter(table.draw_id(), agent, EndpointRef::default(), visitor)
+        table.enter(table.draw_id(), agent, EndpointRef::default())
     }
 
     #[tokio::test]
@@ -164,10 +158,9 @@ mod tests {
     #[tokio::test]
     async fn one_agents_visits_can_be_ended_and_no_others() {
         let table = Arc::new(Visits::new([1; 8]));
-        let visitor = "192.0.2.1:1".parse().expect("an address");
         let enter = |name: &[u8]| {
             let agent = ClientId::of_spki(name);
-            table.enter(table.draw_id(), agent, EndpointRef::default(), visitor)
+            table.enter(table.draw_id(), agent, EndpointRef::default())
         };
         let (one, other) = (enter(b"one"), enter(b"other"));
         table.end_agent(one.agent, Code::Policy);

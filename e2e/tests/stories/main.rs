@@ -15,6 +15,7 @@ mod local_ends;
 mod locals;
 mod netsim;
 mod processes;
+mod proxies;
 mod refusals;
 mod replaced;
 mod routing;

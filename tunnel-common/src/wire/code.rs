@@ -73,18 +73,6 @@ impl From<u64> for Code {
     }
 }
 
-impl From<Code> for quinn::VarInt {
-    fn from(code: Code) -> Self {
-        code.number().into()
-    }
-}
-
-impl From<quinn::VarInt> for Code {
-    fn from(number: quinn::VarInt) -> Self {
-        number.into_inner().into()
-    }
-}
-
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {

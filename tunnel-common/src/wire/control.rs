@@ -7,7 +7,6 @@ use std::io;
 
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use quinn::SendStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec, LengthDelimitedCodecError};
 
@@ -100,18 +99,6 @@ impl<W: AsyncWrite + Unpin> ControlWriter<W> {
     /// Gives the stream back, to end it.
     pub fn into_inner(self) -> W {
         self.0.into_inner()
-    }
-}
-
-impl ControlWriter<SendStream> {
-    /// Ends the stream, and waits until the peer has all that was sent or the connection is gone.
-    /// The caller sets the deadline.
-    pub async fn end(self) {
-        let mut stream = self.into_inner();
-        if stream.finish().is_ok() {
-            // Whether it has heard or can not hear any more: there is nothing left to do.
-            let _ = stream.stopped().await;
-        }
     }
 }
 

@@ -19,7 +19,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::code::Code;
-use crate::proof::Proof;
 
 /// One message on the control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +114,15 @@ pub struct Wanted {
     /// The key that the endpoint is named after, if it is not the one that the handshake proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+}
+
+/// A certificate, and a signature by its key that is good for one connection; see `proof`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The certificate in DER, in base64: the envelope of the key, as in the handshake.
+    pub certificate: String,
+    /// The signature, in base64.
+    pub signature: String,
 }
 
 /// What visitors reach an endpoint by.

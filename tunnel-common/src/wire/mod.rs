@@ -8,3 +8,5 @@ pub mod alpn;
 pub mod code;
 pub mod control;
 pub mod frame;
+#[cfg(feature = "tunnel")]
+mod quic;

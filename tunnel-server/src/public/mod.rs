@@ -1,8 +1,7 @@
 //! The visitors' side.
 
-mod client_hello;
+mod arrival;
 pub(crate) mod listener;
-mod plain_http;
 mod refusal;
 mod route;
 mod visit;

@@ -1,8 +1,8 @@
 //! Where a visitor goes: a pure function of the server name.
 
+use first_flight::alert::Alert;
 use tunnel_common::identity::Label;
 
-use super::refusal::Alert;
 use crate::names::Names;
 
 /// Where a visitor goes.

@@ -1,30 +1,36 @@
 //! One visit, from accept to its end: the relay's half of the story.
 //!
-//! 1. Read the ClientHello under one deadline.
-//! 2. Route by the server name; refuse what is not ours.
-//! 3. Open a stream to the agent, with the header and the visitor's bytes in one write; if the
+//! 1. Find out who comes: from a trusted proxy, by the header before all else.
+//! 2. Read the ClientHello, under one deadline for both.
+//! 3. Route by the server name; refuse what is not ours.
+//! 4. Open a stream to the agent, with the header and the visitor's bytes in one write; if the
 //!    tunnel has just died, on the next one.
-//! 4. Splice until it is over.
+//! 5. Splice until it is over.
+//!
+//! Whatever is logged on the way stands in a span with the visit's id and the visitor's address.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use first_flight::alert::Alert;
+use first_flight::client_hello::{self, ClientHello, FirstFlight, ReadError};
+use first_flight::plain_http;
+use first_flight::proxy_header::{Addresses, HeaderError};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tracing::debug;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{Instrument as _, debug, debug_span};
 use tunnel_common::identity::Label;
 use tunnel_common::splice::ended::{Cause, Ended, Limit};
 use tunnel_common::splice::options::Options;
 use tunnel_common::splice::pump::Splice;
 use tunnel_common::splice::tcp::TcpEnd;
-use tunnel_common::stream::header::{StreamHeader, VisitId, canonical};
+use tunnel_common::stream::header::{StreamHeader, VisitId};
 use tunnel_common::stream::tunnel::TunnelStream;
 use tunnel_common::wire::frame::EndpointRef;
 
-use super::client_hello::{self, ClientHello, FirstFlight, ReadError};
-use super::plain_http;
-use super::refusal::{Alert, send_and_close};
+use super::arrival::addresses;
+use super::refusal::send_and_close;
 use super::route::{Route, route};
 use crate::agent::open::{Offline, Passage, open};
 use crate::agent::registry::Candidate;
@@ -35,14 +41,62 @@ use crate::visits::Visit;
 /// How often a visitor is taken to a tunnel that has just died before he is sent away.
 const MAX_ATTEMPTS: usize = 3;
 
-/// Serves one visitor. Dropping the future ends the visitor's connection; once bytes flow, by a
-/// reset, and that of the stream too.
-pub(crate) async fn serve(mut visitor: TcpStream, address: SocketAddr, state: Arc<State>) {
-    let receiving = receive(&mut visitor, address, &state);
+/// Serves one visitor on the connection of `peer`. Dropping the future ends the visitor's
+/// connection; once bytes flow, by a reset, and that of the stream too.
+pub(crate) async fn serve(mut connection: TcpStream, peer: SocketAddr, state: Arc<State>) {
+    let deadline = Instant::now() + state.timeouts.client_hello;
+    let id = state.visits.draw_id();
+    let arriving = arrive(&mut connection, peer, deadline, &state)
+        .instrument(debug_span!("visit", %id, visitor = %peer));
+    let Some(Some(addresses)) = state.shutdown.run_until_cancelled(arriving).await else {
+        return;
+    };
+    let span = debug_span!("visit", %id, visitor = %addresses.visitor);
+    let visitor = Visitor {
+        connection,
+        addresses,
+        id,
+    };
+    converse(visitor, deadline, &state).instrument(span).await;
+}
+
+/// A visitor whose address is known.
+struct Visitor {
+    connection: TcpStream,
+    addresses: Addresses,
+    id: VisitId,
+}
+
+/// Finds out who came; `None` if he is to be closed.
+async fn arrive(
+    connection: &mut TcpStream,
+    peer: SocketAddr,
+    deadline: Instant,
+    state: &State,
+) -> Option<Addresses> {
+    let arriving = addresses(connection, peer, &state.trusted_proxies);
+    match timeout_at(deadline, arriving).await {
+        Ok(Ok(addresses)) => Some(addresses),
+        Ok(Err(HeaderError::Closed | HeaderError::Io(_))) => None,
+        Ok(Err(why)) => {
+            debug!(%why, "closed: a trusted proxy does not say who comes");
+            None
+        }
+        Err(_) => {
+            debug!("closed: a trusted proxy does not say in time who comes");
+            None
+        }
+    }
+}
+
+/// Takes in what the visitor wants, and serves or refuses him.
+async fn converse(mut visitor: Visitor, deadline: Instant, state: &State) {
+    let receiving = receive(&mut visitor, deadline, state);
     match state.shutdown.run_until_cancelled(receiving).await {
-        Some(Reception::Pass(begun)) => pass(visitor, *begun, address, &state).await,
+        Some(Reception::Pass(passage)) => pass(visitor, *passage, state).await,
         Some(Reception::Refuse(last_words)) => {
-            send_and_close(visitor, &last_words, state.timeouts.refusal_linger).await;
+            let linger = state.timeouts.refusal_linger;
+            send_and_close(visitor.connection, &last_words, linger).await;
         }
         Some(Reception::Close) | None => {}
     }
@@ -51,39 +105,30 @@ pub(crate) async fn serve(mut visitor: TcpStream, address: SocketAddr, state: Ar
 /// What becomes of a visitor.
 enum Reception {
     /// His hello is on its way to an agent.
-    Pass(Box<Begun>),
+    Pass(Box<Passage>),
     /// He is told something, and goes.
     Refuse(Vec<u8>),
     /// There is nobody to be told anything.
     Close,
 }
 
-/// A visit whose stream has its first bytes.
-struct Begun {
-    id: VisitId,
-    passage: Passage,
-}
-
 /// Reads what the visitor wants, and takes it to the agent.
-async fn receive(visitor: &mut TcpStream, address: SocketAddr, state: &State) -> Reception {
-    let reading = timeout(state.timeouts.client_hello, client_hello::read(visitor));
+async fn receive(visitor: &mut Visitor, deadline: Instant, state: &State) -> Reception {
+    let reading = timeout_at(deadline, client_hello::read(&mut visitor.connection));
     let refusal = match reading.await {
-        Ok(Ok(FirstFlight::Tls(hello))) => {
-            // A socket that no longer knows its own address breaks soon; till then any will do.
-            let public = visitor.local_addr().map_or(address, canonical);
-            match admit(state, &hello, address, public).await {
-                Ok(begun) => return Reception::Pass(Box::new(begun)),
-                Err(alert) => alert.to_bytes().to_vec(),
-            }
-        }
+        Ok(Ok(FirstFlight::Tls(hello))) => match admit(state, &hello, visitor).await {
+            Ok(passage) => return Reception::Pass(Box::new(passage)),
+            Err(alert) => alert.to_bytes().to_vec(),
+        },
         Ok(Ok(FirstFlight::Http(head))) => redirect(state, &head),
         Ok(Err(ReadError::Refused { alert, why })) => {
-            debug!(%address, %why, "refused: no TLS that could be routed");
+            debug!(%why, "refused: no TLS that could be routed");
             alert.to_bytes().to_vec()
         }
-        Ok(Err(ReadError::Closed | ReadError::Io(_))) => return Reception::Close,
+        // He closed, or the connection broke.
+        Ok(Err(_)) => return Reception::Close,
         Err(_) => {
-            debug!(%address, "closed: no ClientHello in time");
+            debug!("closed: no ClientHello in time");
             return Reception::Close;
         }
     };
@@ -91,39 +136,33 @@ async fn receive(visitor: &mut TcpStream, address: SocketAddr, state: &State) ->
 }
 
 /// Takes the visitor's hello to an agent, or says with which alert he is sent away.
-async fn admit(
-    state: &State,
-    hello: &ClientHello,
-    address: SocketAddr,
-    public: SocketAddr,
-) -> Result<Begun, Alert> {
+async fn admit(state: &State, hello: &ClientHello, visitor: &Visitor) -> Result<Passage, Alert> {
     let label = match route(&state.names, hello.server_name.as_deref()) {
         Route::Agent(label) => label,
         Route::Refuse(alert) => {
-            debug!(%address, alert = alert.description(), "refused: not a name of ours");
+            debug!(alert = alert.description(), "refused: not a name of ours");
             return Err(alert);
         }
     };
-    let id = state.visits.draw_id();
     let header = |endpoint| StreamHeader {
-        visitor: address,
-        public,
+        visitor: visitor.addresses.visitor,
+        public: visitor.addresses.public,
         server_name: hello.server_name.clone(),
         alpn: hello.alpn.first().cloned(),
-        visit: id,
+        visit: visitor.id,
         endpoint,
     };
     let mut trying = None;
     let beginning = begin(state, label, header, &hello.bytes, &mut trying);
     match timeout(state.timeouts.stream_open, beginning).await {
-        Ok(Ok(passage)) => Ok(Begun { id, passage }),
+        Ok(Ok(passage)) => Ok(passage),
         Ok(Err(Offline)) => {
-            debug!(%address, %label, "refused: {Offline}");
+            debug!(%label, "refused: {Offline}");
             // Whether an id is unknown or offline is nobody's business.
             Err(Alert::UNRECOGNIZED_NAME)
         }
         Err(_) => {
-            debug!(%address, %label, "refused: no tunnel of the agent took the visit in time");
+            debug!(%label, "refused: no tunnel of the agent took the visit in time");
             if let Some(tunnel) = trying {
                 tunnel.doubt();
             }
@@ -165,36 +204,35 @@ async fn begin(
 }
 
 /// Joins the visitor and the agent, and stays until the visit is over.
-async fn pass(visitor: TcpStream, begun: Begun, address: SocketAddr, state: &State) {
-    let Begun {
-        id,
-        passage:
-            Passage {
-                to:
-                    Candidate {
-                        tunnel,
-                        agent,
-                        endpoint,
-                    },
-                opened,
-            },
-    } = begun;
-    let VisitStream { stream, in_flight } = opened;
-    let visit = state.visits.enter(id, agent, endpoint, address);
+async fn pass(visitor: Visitor, passage: Passage, state: &State) {
+    let Passage {
+        to: Candidate {
+            tunnel,
+            agent,
+            endpoint,
+        },
+        opened: VisitStream { stream, in_flight },
+    } = passage;
+    let Visitor { connection, id, .. } = visitor;
+    let visit = state.visits.enter(id, agent, endpoint);
     let (agent, endpoint) = (visit.agent.label(), &visit.endpoint);
-    debug!(visit = %id, visitor = %visit.visitor, %agent, %endpoint, "visit begins");
+    debug!(%agent, %endpoint, "visit begins");
     let options = Options {
         pool: state.pool.clone(),
         budget: tunnel.budget().clone(),
         timeouts: state.timeouts.splice,
         meter: visit.meter.clone(),
     };
-    let ended = run(Splice::new(TcpEnd::new(visitor), stream, options), &visit).await;
+    let ended = run(
+        Splice::new(TcpEnd::new(connection), stream, options),
+        &visit,
+    )
+    .await;
     if matches!(ended.cause, Cause::Limit(Limit::NoAnswer)) {
         tunnel.doubt();
     }
     let (to_agent, to_visitor) = (ended.a_to_b, ended.b_to_a);
-    debug!(visit = %id, to_agent, to_visitor, cause = ?ended.cause, "visit over");
+    debug!(to_agent, to_visitor, cause = ?ended.cause, "visit over");
     drop(in_flight);
 }
 

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use first_flight::alert::Alert;
 use tokio::io::{AsyncReadExt, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -10,34 +11,6 @@ use super::*;
 
 /// Longer than anything here takes; the clock of these tests stands still unless all wait.
 const LINGER: Duration = Duration::from_secs(2);
-
-#[test]
-fn alerts_are_fatal_and_have_the_numbers_of_the_registry() {
-    let alerts = [
-        (Alert::DECODE_ERROR, 50),
-        (Alert::INTERNAL_ERROR, 80),
-        (Alert::MISSING_EXTENSION, 109),
-        (Alert::UNRECOGNIZED_NAME, 112),
-    ];
-    for (alert, description) in alerts {
-        assert_eq!(alert.to_bytes(), [21, 3, 3, 0, 2, 2, description]);
-        assert_eq!(alert.description(), description);
-        assert_eq!(Alert::from_record(&alert.to_bytes()), Some(alert));
-    }
-}
-
-#[test]
-fn only_one_fatal_alert_record_is_an_alert() {
-    for record in [
-        &[][..],
-        &[21, 3, 3, 0, 2, 2],
-        &[21, 3, 3, 0, 2, 1, 0],
-        &[22, 3, 3, 0, 2, 2, 50],
-        &[21, 3, 3, 0, 2, 2, 50, 0],
-    ] {
-        assert_eq!(Alert::from_record(record), None, "{record:?}");
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn the_visitor_reads_the_last_words_and_the_end_before_it_closes_itself() {

@@ -11,7 +11,6 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use self::builder::{Hello, extension, message_of, record, records, short_vec};
 use self::script::{Script, Then, poll_times, read_from};
-use super::scan::MAX_MESSAGE;
 use super::*;
 
 /// The ClientHello in a flight that must be complete, from a visitor that sends no more and does

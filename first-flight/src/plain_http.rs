@@ -2,13 +2,14 @@
 //! it is wrong here.
 //!
 //! 1. The request head is parsed by `httparse`; what it refuses gets a 400.
-//! 2. [`destination`] finds host and path that were asked for (RFC 9112, 3.2), refusing whatever is
+//! 2. `destination` finds host and path that were asked for (RFC 9112, 3.2), refusing whatever is
 //!    ambiguous.
 //! 3. A host that is ours gets a `308 Permanent Redirect` to the same path over https (RFC 9110,
 //!    15.4.9), which keeps method and body; every other one a 400: a redirect to a name of the
 //!    visitor's choice would serve phishers.
 //!
-//! A pure function; `client_hello` has read the head, `refusal` sends the answer and closes.
+//! A pure function; [`client_hello`](crate::client_hello) has read the head, the caller sends the
+//! answer and closes.
 //!
 //! No byte of the visitor's gets into the answer unchecked: the host consists of letters, digits,
 //! `-`, `_` and `.`, the path of visible ASCII. Neither can end a header line.
@@ -48,7 +49,7 @@ struct Destination<'a> {
 /// `is_ours` gets the host in lower case, without port and without a trailing dot. `public_port` is
 /// the port on which visitors reach us with TLS. A head that is incomplete, too long or no HTTP/1.x
 /// gets the 400 too.
-pub(crate) fn answer(head: &[u8], is_ours: impl Fn(&str) -> bool, public_port: u16) -> Vec<u8> {
+pub fn answer(head: &[u8], is_ours: impl Fn(&str) -> bool, public_port: u16) -> Vec<u8> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let destination = match request.parse(head) {

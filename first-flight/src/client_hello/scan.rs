@@ -14,12 +14,12 @@
 /// Most bytes of a ClientHello, its 4 header bytes included. Chrome with post-quantum keys sends
 /// 1.8 KB and a resumption ticket adds a few hundred; nginx and caddy-l4 stop at 16 KiB too. TLS
 /// itself would allow 16 MiB (RFC 8446, 4).
-pub(super) const MAX_MESSAGE: usize = 16 * 1024;
+pub const MAX_MESSAGE: usize = 16 * 1024;
 
 /// Most bytes kept of a connection before it is routed: [`MAX_MESSAGE`] with as much again for
 /// record headers. A hello of 1.8 KB may thus come in records of one byte each (RFC 8446, 5.1
 /// allows any fragmentation), one of 16 KiB in 3,000 records.
-pub(super) const MAX_WIRE: usize = 32 * 1024;
+pub const MAX_WIRE: usize = 32 * 1024;
 
 /// Content type of a record that carries handshake messages (RFC 8446, 5.1).
 const CONTENT_HANDSHAKE: u8 = 22;
@@ -85,7 +85,7 @@ impl Opening {
 
 /// Why bytes that began like a TLS handshake can not become a ClientHello that we accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Malformed {
+pub enum Malformed {
     /// A record that is not the continuation of the handshake, or not one at all.
     #[error(
         "a record of type {content_type} and major version {major} where a handshake record belongs"

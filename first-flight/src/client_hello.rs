@@ -6,7 +6,7 @@
 //! 2. The first bytes tell TLS from plain-text HTTP from noise (`scan::Opening`).
 //! 3. TLS: records are walked until the ClientHello in them is complete (`scan::RecordScanner`; RFC
 //!    8446, 4.1.2 and 5.1). Then exactly those records go to rustls, once, which checks the message
-//!    and finds server name and ALPN ([`routing_facts`]).
+//!    and finds server name and ALPN (`routing_facts`).
 //! 4. HTTP: the head is read to its end, so that `plain_http` can answer it.
 //! 5. Anything else, and whatever rustls refuses, becomes a [`ReadError::Refused`] with the alert
 //!    to send.
@@ -22,8 +22,9 @@ use bytes::Bytes;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use self::scan::{HeadScanner, MAX_WIRE, Malformed, Opening, RecordScanner, Scan};
-use super::refusal::Alert;
+use self::scan::{HeadScanner, Opening, RecordScanner, Scan};
+pub use self::scan::{MAX_MESSAGE, MAX_WIRE, Malformed};
+use crate::alert::Alert;
 
 mod scan;
 
@@ -41,21 +42,21 @@ const MAX_ALPN_NAMES: usize = 16;
 
 /// The visitor's ClientHello, as far as routing needs it, and every byte read so far.
 #[derive(Debug)]
-pub(crate) struct ClientHello {
+pub struct ClientHello {
     /// The host that the visitor asks for: lower-case, valid as a DNS name, a trailing dot kept.
     /// `None` if there was no server_name extension or it held an IP address, which RFC 6066, 3
     /// does not allow.
-    pub(crate) server_name: Option<String>,
+    pub server_name: Option<String>,
     /// The application protocols on offer, in the visitor's order; the first 16 of them.
-    pub(crate) alpn: Vec<Vec<u8>>,
+    pub alpn: Vec<Vec<u8>>,
     /// All bytes read from the connection, what came behind the ClientHello (early data) included:
     /// who answers the visitor must be given these first.
-    pub(crate) bytes: Bytes,
+    pub bytes: Bytes,
 }
 
 /// What a visitor began to speak.
 #[derive(Debug)]
-pub(crate) enum FirstFlight {
+pub enum FirstFlight {
     /// TLS, with a ClientHello that rustls accepts.
     Tls(ClientHello),
     /// Plain-text HTTP: what was read of it, with a complete head or with 8 KiB of an endless one.
@@ -65,7 +66,7 @@ pub(crate) enum FirstFlight {
 /// Why there is no first flight.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum ReadError {
+pub enum ReadError {
     /// The visitor's fault: it sent what no later byte can turn into a ClientHello. It is to be
     /// told `alert`.
     #[error("refused with alert {}", alert.description())]
@@ -88,7 +89,7 @@ pub(crate) enum ReadError {
 /// What was wrong with a refused first flight.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// The first bytes are neither TLS nor HTTP.
     #[error("the first bytes are neither TLS nor HTTP")]
     UnknownProtocol,
@@ -127,7 +128,7 @@ impl ReadError {
 ///
 /// # Errors
 /// See [`ReadError`]: who is at fault, and what to tell the visitor.
-pub(crate) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<FirstFlight, ReadError> {
+pub async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<FirstFlight, ReadError> {
     let mut flight = Buffer::default();
     loop {
         flight.fill(stream).await?;
