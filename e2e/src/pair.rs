@@ -66,6 +66,7 @@ pub async fn server_at(flags: &[String]) -> Server {
 /// Reads what a `server` says first; panics unless it is that and in that order.
 pub async fn introduce(mut process: Process) -> Server {
     let api = process.address("API: udp ").await;
+    assert_eq!(process.address("API: tcp ").await, api);
     let mut public = vec![];
     let key = loop {
         let Some(line) = process.line().await else {

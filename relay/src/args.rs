@@ -40,7 +40,7 @@ struct Serve {
     /// Address to listen on; `::` takes IPv4 in as well
     #[arg(long, default_value_t = Ipv4Addr::UNSPECIFIED.into())]
     bind_addr: IpAddr,
-    /// UDP port for agents; 0 takes a free one
+    /// UDP and TCP port for agents; 0 takes a free one
     #[arg(long, default_value_t = 4433)]
     api_port: u16,
     /// TCP port for visitors; 0 takes a free one
@@ -150,6 +150,8 @@ impl Serve {
         config.pub_port = self.pub_port;
         config.alpn_port = Some(self.alpn_port);
         config.advertise_port = self.advertise_port;
+        let own = self.advertise_host.as_deref();
+        config.own_names = own.and_then(|host| host.parse().ok()).into_iter().collect();
         config.admission = admission;
         config.trusted_proxies = self.trusted_proxy;
         config.congestion = self.congestion;

@@ -43,7 +43,10 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     let mut signals = EndSignals::listen().context("signals can not be received")?;
     let server = Server::bind(&setup.config)?;
     let addresses = server.addresses();
-    let mut lines = vec![format!("API: udp {}", addresses.api)];
+    let mut lines = vec![
+        format!("API: udp {}", addresses.api),
+        format!("API: tcp {}", addresses.api),
+    ];
     lines.extend(
         addresses
             .public

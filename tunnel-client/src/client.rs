@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::link::dial::{Dialler, TlsError, TlsSettings};
 use crate::link::keeper::Keeper;
+use crate::link::quic;
 use crate::status::Status;
 use crate::visit::Venue;
 
@@ -62,11 +63,12 @@ impl Client {
         };
         let window = budget.first_window();
         let (timeouts, resolver) = (config.timeouts, config.resolver);
+        let transport = quic::transport(config.congestion, window, &timeouts.quic);
         let dialler = Dialler::new(
             config.relay,
+            config.last_port,
             tls,
-            config.congestion,
-            window,
+            transport,
             timeouts,
             resolver.clone(),
         )?;

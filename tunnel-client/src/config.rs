@@ -33,6 +33,9 @@ pub struct Config {
     /// What to publish besides, under another key and another ref, on the same tunnel. If the relay
     /// does not take it, the first is published all the same.
     pub second: Option<EndpointConfig>,
+    /// The port of the relay that is tried over TCP when its own port passes neither UDP nor TCP: some
+    /// networks let nothing else out. 443; without one, nothing is tried.
+    pub last_port: Option<u16>,
     /// Congestion control towards the relay.
     pub congestion: Congestion,
     /// Bytes that a local service which does not read may pin in the process.
@@ -95,6 +98,7 @@ impl Config {
             known_relays: None,
             endpoint,
             second: None,
+            last_port: Some(443),
             congestion: Congestion::default(),
             memory_budget: tunnel_common::process::default_memory_budget(),
             timeouts: Timeouts::default(),
@@ -112,6 +116,10 @@ pub struct Timeouts {
     pub head_start: Duration,
     /// For the resolver: 5 s.
     pub resolve: Duration,
+    /// For a TCP connection to the relay and its handshakes: 5 s.
+    pub tcp_handshake: Duration,
+    /// A relay over TCP that leaves a question unanswered for so long is dead: 8 s.
+    pub h2_silence: Duration,
     /// From the handshake's end to the relay's Welcome: 5 s.
     pub welcome: Duration,
     /// For the header of a visit's stream: 5 s.
@@ -133,6 +141,8 @@ impl Default for Timeouts {
         Self {
             head_start: Duration::from_millis(250),
             resolve: Duration::from_secs(5),
+            tcp_handshake: Duration::from_secs(5),
+            h2_silence: Duration::from_secs(8),
             welcome: Duration::from_secs(5),
             header: Duration::from_secs(5),
             visitor_tls: Duration::from_secs(10),

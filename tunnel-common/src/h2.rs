@@ -13,8 +13,9 @@
 
 use std::time::Duration;
 
-use h2::{Reason, client, server};
+use h2::{Ping, PingPong, Reason, client, server};
 use http::{HeaderName, Method, Request, Uri, Version};
+use tokio::time::{sleep, timeout};
 
 use crate::wire::code::Code;
 
@@ -84,6 +85,18 @@ pub fn server_builder() -> server::Builder {
         .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
         .data_frame_budget(SMALL_FRAMES_BUDGET);
     builder
+}
+
+/// Watches whether the peer lives, by asking it again and again: ready when it has left a question
+/// unanswered for `within`, or the connection is gone.
+pub async fn silence(mut pings: PingPong, every: Duration, within: Duration) {
+    loop {
+        sleep(every).await;
+        let answered = timeout(within, pings.ping(Ping::opaque())).await;
+        if !matches!(answered, Ok(Ok(_))) {
+            return;
+        }
+    }
 }
 
 /// What a request is for.

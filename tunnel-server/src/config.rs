@@ -18,7 +18,7 @@ use crate::proxies::TrustedProxy;
 pub struct Config {
     /// The address to listen on. `::` takes IPv4 in as well.
     pub bind_addr: IpAddr,
-    /// Where agents dial; 0 takes a free port.
+    /// Where agents dial, by UDP and by TCP; 0 takes a free port.
     pub api_port: u16,
     /// Where visitors come; 0 takes a free port.
     pub pub_port: u16,
@@ -28,6 +28,8 @@ pub struct Config {
     pub alpn_port: Option<u16>,
     /// The domains under which agents get their names.
     pub suffixes: Suffixes,
+    /// Names by which agents reach the relay itself, beside the suffixes.
+    pub own_names: Vec<Hostname>,
     /// The port of the URLs, where visitors reach [`pub_port`](Self::pub_port) by another number.
     pub advertise_port: Option<u16>,
     /// Who may register.
@@ -67,6 +69,10 @@ pub struct Timeouts {
     pub refusal_linger: Duration,
     /// For a stream to an agent, all its tunnels together: 5 s.
     pub stream_open: Duration,
+    /// For the handshakes of an agent that comes over TCP: 10 s.
+    pub api_tls: Duration,
+    /// An agent that comes over TCP and leaves a question unanswered for so long is dead: 8 s.
+    pub h2_silence: Duration,
     /// From the handshake's end to the agent's Hello: 5 s.
     pub hello: Duration,
     /// For whoever decides about an agent: 5 s.
@@ -89,6 +95,8 @@ impl Default for Timeouts {
             client_hello: Duration::from_secs(10),
             refusal_linger: Duration::from_millis(50),
             stream_open: Duration::from_secs(5),
+            api_tls: Duration::from_secs(10),
+            h2_silence: Duration::from_secs(8),
             hello: Duration::from_secs(5),
             admission: Duration::from_secs(5),
             control_write: Duration::from_secs(5),
@@ -118,6 +126,7 @@ impl Config {
             pub_port: 8443,
             alpn_port: Some(443),
             suffixes: Suffixes::Any,
+            own_names: vec![],
             advertise_port: None,
             admission: Arc::new(Open::default()),
             trusted_proxies: vec![],

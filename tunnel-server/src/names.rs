@@ -13,6 +13,7 @@ const HTTPS_PORT: u16 = 443;
 pub(crate) struct Names {
     suffixes: Suffixes,
     announced: Vec<Hostname>,
+    own: Vec<Hostname>,
     port: u16,
 }
 
@@ -26,8 +27,24 @@ impl Names {
         Self {
             suffixes,
             announced,
+            own: vec![],
             port,
         }
+    }
+
+    /// The same with these names for the relay itself.
+    pub(crate) fn with_own(self, own: Vec<Hostname>) -> Self {
+        Self { own, ..self }
+    }
+
+    /// Whether `host` is the relay itself: a name that the operator says, or a suffix without an id.
+    /// In development any name may be, as any suffix may.
+    pub(crate) fn is_relay(&self, host: &Hostname) -> bool {
+        let is_suffix = match &self.suffixes {
+            Suffixes::Any => self.agent(host).is_none(),
+            Suffixes::These(suffixes) => suffixes.contains(host),
+        };
+        is_suffix || self.own.contains(host)
     }
 
     /// The port of the URLs.

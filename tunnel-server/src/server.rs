@@ -3,13 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
-use rustls::server::NoServerSessionStorage;
-use rustls::sign::SingleCertAndKey;
-use rustls::version::TLS13;
+use quinn::Endpoint;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -17,35 +12,24 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tunnel_common::budget::MemoryBudget;
 use tunnel_common::identity::KeyFingerprint;
-use tunnel_common::wire::alpn;
 use tunnel_common::wire::code::Code;
-use tunnel_common::{quic, tls};
 
-use crate::agent::acceptor;
-use crate::agent::identity::AnyProvenKey;
+use crate::agent::bind::{ApiError, ApiPort};
+use crate::agent::{acceptor, h2};
 use crate::config::Config;
 use crate::names::Names;
-use crate::public::listener;
+use crate::public::{listener, visit};
 use crate::state::State;
-
-/// Connection attempts that wait to be accepted, and what they may make us keep: far below quinn's
-/// defaults, which a small relay can not afford.
-const MAX_INCOMING: usize = 4096;
-const INCOMING_BYTES_EACH: u64 = 64 * 1024;
-const INCOMING_BYTES_TOTAL: u64 = 32 * 1024 * 1024;
-/// How long a Retry token is good for: a round trip, even a slow one.
-const RETRY_TOKEN_LIFETIME: Duration = Duration::from_secs(15);
-/// Streams that an agent may open: its control stream, and nothing else.
-const AGENT_BIDI_STREAMS: VarInt = VarInt::from_u32(1);
-const AGENT_UNI_STREAMS: VarInt = VarInt::from_u32(0);
 
 /// Why a relay can not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
     /// The port for agents is not to be had.
-    #[error("the API port (UDP {address}) can not be bound: {source}")]
+    #[error("the API port ({transport} {address}) can not be bound: {source}")]
     Api {
+        /// UDP or TCP.
+        transport: &'static str,
         /// Where.
         address: SocketAddr,
         /// Why.
@@ -67,6 +51,23 @@ pub enum BindError {
     Random,
 }
 
+impl From<ApiError> for BindError {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Certificate(why) => Self::Certificate(why),
+            ApiError::Socket {
+                transport,
+                address,
+                source,
+            } => Self::Api {
+                transport,
+                address,
+                source,
+            },
+        }
+    }
+}
+
 /// The UDP socket for agents has failed while the relay ran.
 #[derive(Debug, thiserror::Error)]
 #[error("the socket of the API port has failed")]
@@ -76,6 +77,7 @@ pub struct ApiSocketLost;
 #[derive(Debug)]
 pub struct Server {
     endpoint: Endpoint,
+    api: Option<TcpListener>,
     listeners: Vec<TcpListener>,
     addresses: Addresses,
     max_visits: usize,
@@ -85,7 +87,7 @@ pub struct Server {
 /// Where a relay listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// For agents, UDP.
+    /// For agents, UDP and TCP.
     pub api: SocketAddr,
     /// For visitors, TCP; the one whose port URLs name comes first.
     pub public: Vec<SocketAddr>,
@@ -98,15 +100,23 @@ impl Server {
         let budget = MemoryBudget::new(config.memory_budget);
         let window = budget.first_window();
         let public = PublicPorts::bind(config)?;
-        let (endpoint, api) = bind_api(config, window)?;
+        let api = ApiPort::bind(config, &public.addresses, window)?;
         let port = config.advertise_port.unwrap_or(public.addresses[0].port());
-        let names = Names::new(config.suffixes.clone(), port);
-        let state = State::new(config, names, public.alpn_port, fingerprint, budget);
+        let names = Names::new(config.suffixes.clone(), port).with_own(config.own_names.clone());
+        let state = State::new(
+            config,
+            names,
+            public.alpn_port,
+            fingerprint,
+            budget,
+            api.tls,
+        );
         Ok(Self {
-            endpoint,
+            endpoint: api.endpoint,
+            api: api.listener,
             listeners: public.listeners,
             addresses: Addresses {
-                api,
+                api: api.address,
                 public: public.addresses,
             },
             max_visits: config.max_visits,
@@ -131,6 +141,7 @@ impl Server {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ApiSocketLost> {
         let Self {
             endpoint,
+            api,
             listeners,
             max_visits,
             state,
@@ -138,7 +149,12 @@ impl Server {
         } = self;
         let permits = Arc::new(Semaphore::new(max_visits));
         for listener in listeners {
-            let accepting = listener::accept_visitors(listener, permits.clone(), state.clone());
+            let accepting =
+                listener::accept(listener, permits.clone(), state.clone(), visit::serve);
+            state.tasks.spawn(accepting);
+        }
+        if let Some(api) = api {
+            let accepting = listener::accept(api, permits, state.clone(), h2::serve);
             state.tasks.spawn(accepting);
         }
         state.tasks.spawn(keep_up_admission(state.clone()));
@@ -228,49 +244,4 @@ fn bind_public(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), 
             Ok((listener, address))
         });
     bound.map_err(|source| BindError::Public { address, source })
-}
-
-/// `window` is the receive window of each connection.
-fn bind_api(config: &Config, window: u64) -> Result<(Endpoint, SocketAddr), BindError> {
-    let address = SocketAddr::new(config.bind_addr, config.api_port);
-    let server = quic_config(config, window)?;
-    let bound = quic::bind_udp(address).and_then(|socket| {
-        let runtime = Arc::new(TokioRuntime);
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket, runtime)?;
-        let address = endpoint.local_addr()?;
-        Ok((endpoint, address))
-    });
-    bound.map_err(|source| BindError::Api { address, source })
-}
-
-/// QUIC towards agents: TLS 1.3 with both keys proved, and never resumed, because a resumed session
-/// brings back the peer's certificate without a new signature.
-fn quic_config(config: &Config, window: u64) -> Result<quinn::ServerConfig, BindError> {
-    let bad = |error: &dyn std::fmt::Display| BindError::Certificate(error.to_string());
-    let provider = tls::provider();
-    let verifier = Arc::new(AnyProvenKey(provider.clone()));
-    let identity = SingleCertAndKey::from(config.identity.clone());
-    let mut tls =
-        rustls::ServerConfig::builder_with_details(provider, Arc::new(config.clock.clone()))
-            .with_protocol_versions(&[&TLS13])
-            .map_err(|error| bad(&error))?
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(identity));
-    tls.alpn_protocols = vec![alpn::QUIC.to_vec()];
-    tls.session_storage = Arc::new(NoServerSessionStorage {});
-    tls.send_tls13_tickets = 0;
-    let crypto = QuicServerConfig::try_from(tls).map_err(|error| bad(&error))?;
-
-    let mut transport = quic::transport(config.congestion, &config.timeouts.quic, window);
-    transport
-        .max_concurrent_bidi_streams(AGENT_BIDI_STREAMS)
-        .max_concurrent_uni_streams(AGENT_UNI_STREAMS);
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    server
-        .transport_config(Arc::new(transport))
-        .max_incoming(MAX_INCOMING)
-        .incoming_buffer_size(INCOMING_BYTES_EACH)
-        .incoming_buffer_size_total(INCOMING_BYTES_TOTAL)
-        .retry_token_lifetime(RETRY_TOKEN_LIFETIME);
-    Ok(server)
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use rustls::ServerConfig;
 use rustls::crypto::GetRandomFailed;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel_common::budget::MemoryBudget;
@@ -18,6 +20,9 @@ use crate::names::Names;
 use crate::proxies::TrustedProxy;
 use crate::visits::Visits;
 
+/// Handshakes over TCP at one time.
+const MAX_HANDSHAKES: usize = 512;
+
 /// One relay's state, shared by all its tasks.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -29,6 +34,11 @@ pub(crate) struct State {
     pub(crate) trusted_proxies: Vec<TrustedProxy>,
     /// Who the relay is.
     pub(crate) fingerprint: KeyFingerprint,
+    /// TLS for agents that come over TCP.
+    pub(crate) api_tls: Arc<ServerConfig>,
+    /// How many agents may be shaking hands over TCP. Apart from QUIC's: one who holds them all up
+    /// holds up nobody else.
+    pub(crate) handshakes: Arc<Semaphore>,
     /// Who may register.
     pub(crate) admission: Arc<dyn Admission>,
     /// How often the log tells who may not.
@@ -57,12 +67,15 @@ impl State {
         alpn_port: Option<u16>,
         fingerprint: KeyFingerprint,
         budget: MemoryBudget,
+        api_tls: Arc<ServerConfig>,
     ) -> Result<Self, GetRandomFailed> {
         Ok(Self {
             names,
             alpn_port,
             trusted_proxies: config.trusted_proxies.clone(),
             fingerprint,
+            api_tls,
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             admission: config.admission.clone(),
             turned_away: LogLimit::default(),
             registry: Registry::default(),

@@ -14,6 +14,7 @@ mod limits;
 mod local_ends;
 mod locals;
 mod netsim;
+mod one_port;
 mod processes;
 mod proxies;
 mod refusals;

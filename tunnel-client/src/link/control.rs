@@ -1,14 +1,13 @@
 //! The control stream, from the agent's side.
 
-use quinn::{Connection, RecvStream, SendStream};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 use tunnel_common::escape::Escaped;
-use tunnel_common::quic::describe;
-use tunnel_common::stream::quic::CONTROL_PRIORITY;
+use tunnel_common::stream::control::{ControlRecv, ControlSend};
 use tunnel_common::wire::control::{ControlError, ControlReader, ControlWriter};
 use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Welcome};
 
+use super::connection::{Closed, Connection};
 use crate::config::Timeouts;
 
 /// Why a tunnel does not serve, or no longer.
@@ -16,8 +15,8 @@ use crate::config::Timeouts;
 #[non_exhaustive]
 pub(crate) enum ControlFailure {
     /// The connection broke, or the relay closed it.
-    #[error("{}", describe(.0))]
-    Connection(#[from] quinn::ConnectionError),
+    #[error(transparent)]
+    Connection(#[from] Closed),
     /// The control stream can not be used. What the relay sent may be quoted.
     #[error("{}", Escaped(&.0.to_string()))]
     Control(#[from] ControlError),
@@ -35,8 +34,8 @@ pub(crate) enum ControlFailure {
 /// Both halves of the control stream of a tunnel that serves.
 #[derive(Debug)]
 pub(crate) struct Control {
-    reader: ControlReader<RecvStream>,
-    writer: ControlWriter<SendStream>,
+    reader: ControlReader<ControlRecv>,
+    writer: ControlWriter<ControlSend>,
 }
 
 impl Control {
@@ -75,7 +74,7 @@ impl Control {
     pub(crate) async fn leave(mut self, timeouts: &Timeouts) {
         let leaving = async {
             self.writer.send(&Frame::Leaving).await?;
-            self.writer.end().await;
+            self.writer.into_inner().end().await;
             Ok::<_, ControlError>(())
         };
         if timeout(timeouts.goodbye, leaving).await.is_err() {
@@ -88,9 +87,7 @@ async fn greet(
     connection: &Connection,
     hello: Hello,
 ) -> Result<(Control, Welcome), ControlFailure> {
-    let (send, recv) = connection.open_bi().await?;
-    // Fails only on a stream that is closed already; then so does what follows.
-    let _ = send.set_priority(CONTROL_PRIORITY);
+    let (recv, send) = connection.control().await?;
     let mut control = Control {
         reader: ControlReader::new(recv),
         writer: ControlWriter::new(send),

@@ -1,38 +1,35 @@
-//! One attempt to reach the relay: choose the rule of trust, resolve, race the addresses.
+//! One attempt to reach the relay: choose the rule of trust, resolve, try the ways in turn, and on
+//! each race the addresses.
+//!
+//! 1. QUIC at the relay's port.
+//! 2. HTTP/2 over TCP at the same port, where UDP does not pass.
+//! 3. HTTP/2 at port 443, where nothing else passes.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{
-    ClientConfig, Connection, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt,
-};
+use quinn::{ConnectionError, TransportConfig};
 use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{debug, warn};
 use tunnel_common::clock::Clock;
 use tunnel_common::identity::KeyFingerprint;
-use tunnel_common::quic::{self, Congestion, describe};
+use tunnel_common::quic::describe;
 use tunnel_common::tls;
 use tunnel_common::wire::alpn;
-use tunnel_common::wire::code::Code;
 
+use super::connection::Connection;
 use super::known_relays::{KnownRelays, KnownRelaysError};
 use super::relay_trust::{RelayTrust, Rule, Source};
 use super::verifier::{VerifierError, WrongKey, verifier};
+use super::{h2, quic};
 use crate::config::Timeouts;
 use crate::race::race;
 use crate::relay_addr::RelayAddr;
 use crate::resolve::Resolve;
-
-/// Visits that the relay may have open at one time.
-const VISIT_STREAMS: VarInt = VarInt::from_u32(10_000);
-/// Nothing uses one-way streams.
-const UNI_STREAMS: VarInt = VarInt::from_u32(0);
 
 /// Why the relay was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +46,7 @@ pub(crate) enum DialError {
     Connect(SocketAddr, #[source] quinn::ConnectError),
     /// Nobody answered, or not as a relay should.
     #[error("no tunnel to {0}: {why}", why = describe(.1))]
-    Handshake(SocketAddr, #[source] quinn::ConnectionError),
+    Handshake(SocketAddr, #[source] ConnectionError),
     /// Whom to trust can not be found out.
     #[error(transparent)]
     KnownRelays(#[from] KnownRelaysError),
@@ -60,8 +57,31 @@ pub(crate) enum DialError {
     #[error(transparent)]
     WrongKey(Box<WrongKey>),
     /// Nobody answered at all.
-    #[error("{0} does not answer (UDP): is the relay running, and does a firewall pass it?")]
-    Timeout(SocketAddr),
+    #[error("{0} does not answer (UDP)")]
+    Silence(SocketAddr),
+    /// No tunnel over TCP.
+    #[error("{0} (TCP): {1}")]
+    Tcp(SocketAddr, #[source] io::Error),
+    /// No way led to it.
+    #[error("the relay is not reached: {0}. Is it running, and does a firewall pass it?")]
+    NoWay(String),
+}
+
+impl DialError {
+    /// Whether somebody else than a relay that we trust may have swallowed or answered our packets, so
+    /// that another way may lead to it.
+    fn may_be_passed_by(&self) -> bool {
+        match self {
+            Self::Silence(_) | Self::Socket(..) | Self::Connect(..) => true,
+            Self::Handshake(_, error) => !matches!(
+                error,
+                ConnectionError::TransportError(_)
+                    | ConnectionError::ConnectionClosed(_)
+                    | ConnectionError::ApplicationClosed(_)
+            ),
+            _ => false,
+        }
+    }
 }
 
 /// Why no tunnel can be dialled with this configuration.
@@ -83,30 +103,13 @@ pub enum TlsError {
 #[derive(Debug)]
 pub(crate) struct Dialler {
     relay: RelayAddr,
+    last_port: Option<u16>,
     tls: TlsSettings,
     transport: Arc<TransportConfig>,
     timeouts: Timeouts,
     resolver: Arc<dyn Resolve>,
     /// The key that was believed on first sight and could not be recorded.
     believed: Mutex<Option<KeyFingerprint>>,
-}
-
-/// A connection to the relay, on a socket of its own.
-#[derive(Debug)]
-pub(crate) struct Dialled {
-    /// The connection.
-    pub(crate) connection: Connection,
-    endpoint: Endpoint,
-}
-
-impl Dialled {
-    /// Closes the connection, and waits until the relay has heard, for `at_most` that long.
-    pub(crate) async fn close(self, code: Code, at_most: Duration) {
-        self.connection
-            .close(code.into(), code.to_string().as_bytes());
-        // A relay that does not hear finds out by itself.
-        let _ = timeout(at_most, self.endpoint.wait_idle()).await;
-    }
 }
 
 /// What TLS needs to know to dial.
@@ -119,24 +122,20 @@ pub(crate) struct TlsSettings {
 }
 
 impl Dialler {
-    /// Prepares to dial `relay`. `window` is the connection's receive window.
+    /// Prepares to dial `relay`, and as a last resort another port of it.
     pub(crate) fn new(
         relay: RelayAddr,
+        last_port: Option<u16>,
         tls: TlsSettings,
-        congestion: Congestion,
-        window: u64,
+        transport: TransportConfig,
         timeouts: Timeouts,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, TlsError> {
-        let mut transport = quic::transport(congestion, &timeouts.quic, window);
-        transport
-            .max_concurrent_bidi_streams(VISIT_STREAMS)
-            .max_concurrent_uni_streams(UNI_STREAMS)
-            .keep_alive_interval(Some(timeouts.quic.keep_alive));
         if let RelayTrust::PrivateCa(authorities) = &tls.trust {
             verifier(&Rule::Authority(authorities.clone()), tls::provider())?;
         }
         Ok(Self {
+            last_port: last_port.filter(|port| *port != relay.port()),
             relay,
             tls,
             transport: Arc::new(transport),
@@ -153,24 +152,76 @@ impl Dialler {
 
     /// Connects to the first of the relay's addresses that answers and is trusted. Chooses the rule
     /// of trust and resolves anew each time. Dropping the future gives up all attempts.
-    pub(crate) async fn dial(&self) -> Result<Dialled, DialError> {
+    pub(crate) async fn dial(&self) -> Result<Connection, DialError> {
         let believed = *self.believed.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.tls.known_relays.as_ref();
         let rule = self.tls.trust.choose(&self.relay, known, believed)?;
-        let mut quic = ClientConfig::new(Arc::new(quic_tls(&self.tls, &rule)?));
-        quic.transport_config(self.transport.clone());
-        let addresses = self.resolve().await?;
-        let attempts = addresses
-            .into_iter()
-            .map(|address| self.attempt(address, &quic));
-        let none = DialError::Resolve(io::ErrorKind::NotFound.into());
-        let dialled = race(attempts, self.timeouts.head_start, none).await?;
+        let connection = self.try_ways(&rule).await?;
         if let Rule::FirstUse(first) = &rule
             && let Some(key) = first.get()
         {
             self.believe(*key)?;
         }
-        Ok(dialled)
+        Ok(connection)
+    }
+
+    async fn try_ways(&self, rule: &Rule) -> Result<Connection, DialError> {
+        let addresses = self.resolve().await?;
+        let failure = match self.over_quic(&addresses, rule).await {
+            Err(error) if error.may_be_passed_by() => error,
+            outcome => return outcome,
+        };
+        debug!("{failure}; trying TCP");
+        let mut failures = vec![failure.to_string()];
+        let tls = Arc::new(self.tls.client(rule, alpn::H2)?);
+        let last = |address: &SocketAddr| Some(SocketAddr::new(address.ip(), self.last_port?));
+        let last = addresses.iter().filter_map(last).collect();
+        for ways in [addresses.clone(), last] {
+            match self.over_tcp(&ways, &tls).await {
+                Ok(connection) => return Ok(connection),
+                Err(None) => {}
+                Err(Some(error)) => failures.push(error.to_string()),
+            }
+        }
+        Err(DialError::NoWay(failures.join("; ")))
+    }
+
+    async fn over_quic(
+        &self,
+        addresses: &[SocketAddr],
+        rule: &Rule,
+    ) -> Result<Connection, DialError> {
+        let tls = self.tls.client(rule, alpn::QUIC)?;
+        let config = quic::config(tls, self.transport.clone())?;
+        let limit = self.timeouts.quic.handshake;
+        let attempt = |address: &SocketAddr| {
+            quic::connect(*address, self.relay.host(), config.clone(), limit)
+        };
+        let none = DialError::Resolve(io::ErrorKind::NotFound.into());
+        race(
+            addresses.iter().map(attempt),
+            self.timeouts.head_start,
+            none,
+        )
+        .await
+    }
+
+    /// `None` where there is no address.
+    async fn over_tcp(
+        &self,
+        addresses: &[SocketAddr],
+        tls: &Arc<rustls::ClientConfig>,
+    ) -> Result<Connection, Option<DialError>> {
+        let attempt = async |address: &SocketAddr| {
+            let connecting = h2::connect(*address, self.relay.host(), tls.clone(), self.timeouts);
+            connecting.await.map_err(Some)
+        };
+        race(
+            addresses.iter().map(attempt),
+            self.timeouts.head_start,
+            None,
+        )
+        .await
     }
 
     /// Expects `key` from now on, by the file of known relays or else as long as this lives.
@@ -211,46 +262,22 @@ impl Dialler {
             Err(_) => Err(DialError::Resolve(io::ErrorKind::TimedOut.into())),
         }
     }
-
-    async fn attempt(
-        &self,
-        address: SocketAddr,
-        quic: &ClientConfig,
-    ) -> Result<Dialled, DialError> {
-        let any: IpAddr = match address {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let socket = |error| DialError::Socket(address, error);
-        let udp = quic::bind_udp(SocketAddr::new(any, 0)).map_err(socket)?;
-        let config = EndpointConfig::default();
-        let endpoint = Endpoint::new(config, None, udp, Arc::new(TokioRuntime)).map_err(socket)?;
-        let connecting = endpoint
-            .connect_with(quic.clone(), address, self.relay.host())
-            .map_err(|error| DialError::Connect(address, error))?;
-        match timeout(self.timeouts.quic.handshake, connecting).await {
-            Ok(Ok(connection)) => Ok(Dialled {
-                connection,
-                endpoint,
-            }),
-            Ok(Err(error)) => Err(DialError::Handshake(address, error)),
-            Err(_) => Err(DialError::Timeout(address)),
-        }
-    }
 }
 
-/// TLS 1.3 with our key proved, and never resumed: each connection proves it anew.
-fn quic_tls(settings: &TlsSettings, rule: &Rule) -> Result<QuicClientConfig, TlsError> {
-    let provider = tls::provider();
-    let verifier = verifier(rule, provider.clone())?;
-    let identity = Arc::new(SingleCertAndKey::from(settings.identity.clone()));
-    let clock = Arc::new(settings.clock.clone());
-    let mut tls = rustls::ClientConfig::builder_with_details(provider, clock)
-        .with_protocol_versions(&[&TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_client_cert_resolver(identity);
-    tls.alpn_protocols = vec![alpn::QUIC.to_vec()];
-    tls.resumption = Resumption::disabled();
-    Ok(tls.try_into()?)
+impl TlsSettings {
+    /// TLS 1.3 with our key proved, and never resumed: each connection proves it anew.
+    fn client(&self, rule: &Rule, protocol: &[u8]) -> Result<rustls::ClientConfig, TlsError> {
+        let provider = tls::provider();
+        let verifier = verifier(rule, provider.clone())?;
+        let identity = Arc::new(SingleCertAndKey::from(self.identity.clone()));
+        let clock = Arc::new(self.clock.clone());
+        let mut tls = rustls::ClientConfig::builder_with_details(provider, clock)
+            .with_protocol_versions(&[&TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_cert_resolver(identity);
+        tls.alpn_protocols = vec![protocol.to_vec()];
+        tls.resumption = Resumption::disabled();
+        Ok(tls)
+    }
 }

@@ -12,17 +12,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connection, ConnectionError};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tunnel_common::budget::MemoryBudget;
-use tunnel_common::quic::exporter;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::{Hello, Instance, Refused};
 
 use super::backoff::Backoff;
+use super::connection::Connection;
 use super::control::ControlFailure;
 use super::dial::{DialError, Dialler};
 use super::tunnel::{self, Serving, TunnelError};
@@ -87,9 +86,9 @@ impl Lost {
     /// Whether another tunnel of this agent took the place of ours.
     fn is_replaced(&self) -> bool {
         match self {
-            Self::Tunnel(TunnelError::Control(ControlFailure::Connection(
-                ConnectionError::ApplicationClosed(close),
-            ))) => Code::from(close.error_code) == Code::Replaced,
+            Self::Tunnel(TunnelError::Control(ControlFailure::Connection(closed))) => {
+                closed.code == Some(Code::Replaced)
+            }
             _ => false,
         }
     }
@@ -141,8 +140,11 @@ impl Keeper {
     /// One dial and, if it succeeds, one tunnel's life. `None` when `shutdown` fired.
     async fn attempt(&self, epoch: u64, shutdown: &CancellationToken) -> Option<Lost> {
         info!(relay = %self.dialler.relay(), "connecting");
-        let dialled = match shutdown.run_until_cancelled(self.dialler.dial()).await? {
-            Ok(dialled) => dialled,
+        let connection = match shutdown
+            .run_until_cancelled(Box::pin(self.dialler.dial()))
+            .await?
+        {
+            Ok(connection) => connection,
             Err(error) => return Some(error.into()),
         };
         let (venue, budget, status) = (&self.venue, &self.budget, &self.status);
@@ -151,17 +153,19 @@ impl Keeper {
             budget,
             status,
         };
-        let hello = match self.hello(epoch, &dialled.connection) {
+        let hello = match self.hello(epoch, &connection) {
             Ok(hello) => hello,
             Err(error) => return Some(error.into()),
         };
-        let served = tunnel::serve(&dialled.connection, hello, serving, shutdown).await;
-        dialled.close(Code::Draining, venue.timeouts.goodbye).await;
+        let served = tunnel::serve(&connection, hello, serving, shutdown).await;
+        connection
+            .close(Code::Draining, venue.timeouts.goodbye)
+            .await;
         served.err().map(Lost::from)
     }
 
     fn hello(&self, epoch: u64, connection: &Connection) -> Result<Hello, Unproved> {
-        let exporter = exporter(connection).ok_or(Unproved::Exporter)?;
+        let exporter = connection.exporter().ok_or(Unproved::Exporter)?;
         let endpoints = &self.venue.endpoints;
         let proven = endpoints.first().map(Endpoint::name);
         let proven = proven.ok_or(Unproved::NoEndpoint)?;

@@ -3,19 +3,16 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use quinn::{Connection, ConnectionError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tunnel_common::budget::{MemoryBudget, TunnelBudget};
 use tunnel_common::escape::Escaped;
-use tunnel_common::quic::var_int;
-use tunnel_common::stream::quic::QuicStream;
-use tunnel_common::stream::tunnel::TunnelStream;
 use tunnel_common::tls::CertificateError;
 use tunnel_common::wire::frame::{Granted, Hello};
 
+use super::connection::{Closed, Connection};
 use super::control::{Control, ControlFailure};
 use super::grant::{self, OwnUrl};
 use crate::endpoint::Endpoint;
@@ -61,14 +58,14 @@ pub(crate) async fn serve(
     let (mut control, welcome) = opened.map_err(|error| root_cause(connection, error.into()))?;
     publish(&serving, &welcome.granted)?;
     let (relay, relay_id) = (connection.remote_address(), Escaped(&welcome.relay_id));
-    info!(%relay, %relay_id, "tunnel serves");
+    info!(%relay, %relay_id, transport = connection.transport(), "tunnel serves");
 
     let account = serving.budget.tunnel();
     let mut visits = pin!(accept_visits(connection, serving.venue, &account));
     let mut windows = account.lower_windows();
     let rewindow = async {
         loop {
-            connection.set_receive_window(var_int(windows.next().await));
+            connection.lower_window(windows.next().await);
         }
     };
     tokio::select! {
@@ -142,16 +139,15 @@ async fn accept_visits(
     connection: &Connection,
     venue: &Arc<Venue>,
     account: &TunnelBudget,
-) -> ConnectionError {
+) -> Closed {
     let mut visits = JoinSet::new();
     loop {
         tokio::select! {
-            stream = connection.accept_bi() => match stream {
-                Ok((send, recv)) => {
-                    let stream = TunnelStream::Quic(QuicStream::new(send, recv));
+            stream = connection.accept_visit() => match stream {
+                Ok(stream) => {
                     visits.spawn(visit::serve(stream, venue.clone(), account.clone()));
                 }
-                Err(error) => return error,
+                Err(closed) => return closed,
             },
             Some(ended) = visits.join_next() => if ended.is_err_and(|error| error.is_panic()) {
                 warn!("a visit failed by a fault of ours; the others go on");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quinn::{Endpoint, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::session;
+use super::quic;
 use crate::state::State;
 
 /// Handshakes at one time. Each costs a signature and some kilobytes before we know who it is.
@@ -22,7 +22,7 @@ pub(crate) async fn accept_agents(endpoint: Endpoint, state: Arc<State>) {
             if let Some((incoming, permit)) = admit(incoming, &permits) {
                 state
                     .tasks
-                    .spawn(session::serve(incoming, permit, state.clone()));
+                    .spawn(quic::serve(incoming, permit, state.clone()));
             }
         }
     };

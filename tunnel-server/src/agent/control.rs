@@ -1,10 +1,9 @@
 //! The control stream of an agent that was let in.
 
-use quinn::{RecvStream, SendStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
 use tracing::info;
-use tunnel_common::quic::var_int;
+use tunnel_common::stream::control::{ControlRecv, ControlSend};
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlReader, ControlWriter};
 use tunnel_common::wire::frame::{Frame, Refused};
@@ -14,9 +13,9 @@ use super::presence::Presence;
 use crate::state::State;
 
 /// The receiving half of a control stream.
-pub(super) type Reader = ControlReader<RecvStream>;
+pub(super) type Reader = ControlReader<ControlRecv>;
 /// The sending half of a control stream.
-pub(super) type Writer = ControlWriter<SendStream>;
+pub(super) type Writer = ControlWriter<ControlSend>;
 /// Tells when the agent must be asked about again.
 pub(super) type Rules = watch::Receiver<u64>;
 
@@ -67,7 +66,7 @@ pub(super) async fn run(
                 say(writer, &Frame::Ping { nonce }, state).await?;
             }
             window = windows.next() => {
-                tunnel.connection().set_receive_window(var_int(window));
+                tunnel.connection().lower_window(window);
             }
             Ok(()) = rules.changed() => reconsider(writer, &mut presence, state).await?,
             () = due(presence.ask_again()) => {

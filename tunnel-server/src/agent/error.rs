@@ -1,17 +1,18 @@
 //! Why an agent's session ended, and what the agent is told.
 
 use tunnel_common::escape::Escaped;
-use tunnel_common::quic::describe;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::ControlError;
 use tunnel_common::wire::frame::Refused;
+
+use super::connection::Gone;
 
 /// Why a session ended otherwise than by the peer's closing it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     /// The connection broke, or the agent closed it.
-    #[error("{}", describe(.0))]
-    Connection(#[from] quinn::ConnectionError),
+    #[error(transparent)]
+    Connection(#[from] Gone),
     /// The control stream can not be used. What the agent sent may be quoted.
     #[error("{}", Escaped(&.0.to_string()))]
     Control(#[from] ControlError),

@@ -114,8 +114,8 @@ impl ClientCertVerifier for AnyProvenKey {
     }
 }
 
-/// The identity that the peer of a completed handshake proved.
-pub(crate) fn proven(connection: &quinn::Connection) -> Option<Identity> {
+/// The identity that the peer of a completed QUIC handshake proved.
+pub(super) fn proven_over_quic(connection: &quinn::Connection) -> Option<Identity> {
     let chain = connection
         .peer_identity()?
         .downcast::<Vec<CertificateDer<'static>>>()

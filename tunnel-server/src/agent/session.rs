@@ -6,56 +6,43 @@
 //!      └────────────┴──────────────┴────────────┴──▶ closed with a code; nobody heard of it
 //! ```
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use quinn::{Connection, Incoming};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span};
 use tunnel_common::escape::Escaped;
 use tunnel_common::proof::Exporter;
-use tunnel_common::quic::{describe, exporter};
-use tunnel_common::stream::quic::CONTROL_PRIORITY;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlReader, ControlWriter};
 use tunnel_common::wire::frame::{Frame, Hello, Limits, Welcome};
 
+use super::connection::Connection;
 use super::control::{self, Reader, Writer, say, turn_away};
 use super::error::SessionError;
 use super::grant::MAX_ENDPOINTS;
-use super::identity::{self, Identity};
+use super::identity::Identity;
 use super::presence::Presence;
 use super::registry::core::Place;
 use super::tunnel::Tunnel;
 use crate::state::State;
 
-/// Serves one connection attempt to its end. Dropping the future closes the connection.
-pub(crate) async fn serve(incoming: Incoming, permit: OwnedSemaphorePermit, state: Arc<State>) {
-    let address = incoming.remote_address();
-    let handshake = async { incoming.accept()?.await };
-    let handshake = timeout(state.timeouts.quic.handshake, handshake);
-    let connection = match state.shutdown.run_until_cancelled(handshake).await {
-        Some(Ok(Ok(connection))) => connection,
-        Some(Ok(Err(error))) => return debug!(%address, "no tunnel: {}", describe(&error)),
-        Some(Err(_)) => return debug!(%address, "no tunnel: the handshake took too long"),
-        None => return,
-    };
-    drop(permit);
-    let code = match (identity::proven(&connection), exporter(&connection)) {
-        (Some(main), Some(exporter)) => {
-            let span = info_span!("agent", id = %main.id.label(), %address);
-            let proven = Proven { main, exporter };
-            attend(&connection, proven, &state).instrument(span).await
-        }
-        _ => Code::Protocol,
-    };
-    connection.close(code.into(), code.to_string().as_bytes());
+/// Serves one connection after its handshake, and closes it.
+pub(super) async fn serve(
+    connection: &Connection,
+    proven: Proven,
+    address: SocketAddr,
+    state: &Arc<State>,
+) {
+    let span = info_span!("agent", id = %proven.main.id.label(), %address);
+    let code = attend(connection, proven, state).instrument(span).await;
+    connection.close(code);
 }
 
 /// What the handshake proved.
-struct Proven {
-    main: Identity,
-    exporter: Exporter,
+pub(super) struct Proven {
+    pub(super) main: Identity,
+    pub(super) exporter: Exporter,
 }
 
 /// Everything after the handshake, until the connection should be closed. Says with which code.
@@ -91,8 +78,15 @@ async fn serve_agent(
     let (reader, mut writer, hello) = greeting;
     let talked = talk(connection, proven, reader, &mut writer, hello, state).await;
     if let Err(SessionError::Refused(_)) = &talked {
-        // An agent that does not acknowledge in time learns it from the close instead.
-        let _ = timeout(state.timeouts.goodbye, writer.end()).await;
+        // An agent that does not hear it in time learns it from the close instead. Over TCP it is the
+        // agent that closes: our close could overtake what we have said.
+        let told = async {
+            writer.into_inner().end().await;
+            if let Connection::H2(_) = connection {
+                connection.closed().await;
+            }
+        };
+        let _ = timeout(state.timeouts.goodbye, told).await;
     }
     // Where the connection itself is gone, that is why everything on it failed.
     match (&talked, connection.close_reason()) {
@@ -103,7 +97,7 @@ async fn serve_agent(
             }
         }
         (Ok(code), _) => info!("tunnel ended: {code}"),
-        (Err(_), Some(reason)) => info!("tunnel ended: {}", describe(&reason)),
+        (Err(_), Some(reason)) => info!("tunnel ended: {reason}"),
         (Err(error), None) => info!("tunnel ended: {error}"),
     }
     talked.unwrap_or_else(|error| error.code())
@@ -148,9 +142,7 @@ async fn talk(
 
 /// Takes the control stream and the first frame.
 async fn greet(connection: &Connection) -> Result<(Reader, Writer, Hello), SessionError> {
-    let (send, recv) = connection.accept_bi().await?;
-    // Fails only on a stream that is closed already; then so does what follows.
-    let _ = send.set_priority(CONTROL_PRIORITY);
+    let (recv, send) = connection.control().await?;
     let (mut reader, writer) = (ControlReader::new(recv), ControlWriter::new(send));
     match reader.next().await? {
         Some(Frame::Hello(hello)) => Ok((reader, writer, hello)),

@@ -2,14 +2,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use quinn::Connection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tunnel_common::budget::TunnelBudget;
-use tunnel_common::stream::quic::QuicStream;
 use tunnel_common::stream::tunnel::TunnelStream;
+
+use super::connection::Connection;
 
 /// The connection of an agent, whatever it serves.
 #[derive(Debug)]
@@ -133,10 +133,7 @@ impl Tunnel {
         if self.retired.is_cancelled() {
             return Err(Closed);
         }
-        let (send, recv) = self.connection.open_bi().await.map_err(|_| Closed)?;
-        Ok(VisitStream {
-            stream: TunnelStream::Quic(QuicStream::new(send, recv)),
-            in_flight,
-        })
+        let stream = self.connection.open().await.map_err(|_| Closed)?;
+        Ok(VisitStream { stream, in_flight })
     }
 }

@@ -1,4 +1,4 @@
-//! The public ports: bind, accept, hand over. Nothing is read here.
+//! The TCP ports: bind, accept, hand over. Nothing is read here.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
 use tunnel_common::stream::header::canonical;
 
-use super::visit;
 use crate::state::State;
 
 /// Connections that the kernel completes before we accept them; Linux cuts it at `somaxconn`.
@@ -26,7 +25,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(10);
 /// The longest pause: a relay out of descriptors looks once a second.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// Binds a public port. What is set here holds for every accepted connection.
+/// Binds a port. What is set here holds for every accepted connection.
 ///
 /// No `TCP_USER_TIMEOUT`: Linux counts a visitor who acknowledges but does not read, a paused
 /// video, as one who is gone.
@@ -52,34 +51,44 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// Accepts visitors until shutdown. `permits` bounds how many there are: when none is left, the
-/// kernel's queue holds the next ones.
-pub(crate) async fn accept_visitors(
+/// Accepts connections until shutdown, and has each served in a task of its own. `permits` bounds how
+/// many there are: when none is left, the kernel's queue holds the next ones.
+pub(crate) async fn accept<F>(
     listener: TcpListener,
     permits: Arc<Semaphore>,
     state: Arc<State>,
-) {
-    let accepting = accept_for_ever(listener, permits, &state);
+    serve: impl Fn(TcpStream, SocketAddr, Arc<State>) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let accepting = accept_for_ever(listener, permits, &state, serve);
     let _ = state.shutdown.run_until_cancelled(accepting).await;
 }
 
-async fn accept_for_ever(listener: TcpListener, permits: Arc<Semaphore>, state: &Arc<State>) {
+async fn accept_for_ever<F>(
+    listener: TcpListener,
+    permits: Arc<Semaphore>,
+    state: &Arc<State>,
+    serve: impl Fn(TcpStream, SocketAddr, Arc<State>) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let (mut pause, mut said) = (MIN_PAUSE, None::<Instant>);
     while let Ok(permit) = permits.clone().acquire_owned().await {
         match listener.accept().await {
-            Ok((stream, visitor)) => {
+            Ok((stream, peer)) => {
                 pause = MIN_PAUSE;
-                let visit = visit::serve(stream, canonical(visitor), state.clone());
+                let serving = serve(stream, canonical(peer), state.clone());
                 state.tasks.spawn(async move {
-                    visit.await;
+                    serving.await;
                     drop(permit);
                 });
             }
-            // The visitor left before he was accepted.
+            // The peer left before it was accepted.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if said.is_none_or(|at| at.elapsed() >= MAX_PAUSE) {
-                    warn!(%error, "visitors can not be accepted for the moment");
+                    warn!(%error, "connections can not be accepted for the moment");
                     said = Some(Instant::now());
                 }
                 tokio::time::sleep(pause).await;

@@ -3,5 +3,6 @@
 mod arrival;
 pub(crate) mod listener;
 mod refusal;
+mod replay;
 mod route;
-mod visit;
+pub(crate) mod visit;

@@ -1,7 +1,9 @@
-//! Where a visitor goes: a pure function of the server name.
+//! Where a visitor goes: a pure function of the server name and the protocols on offer.
 
 use first_flight::alert::Alert;
+use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::Label;
+use tunnel_common::wire::alpn;
 
 use crate::names::Names;
 
@@ -10,18 +12,31 @@ use crate::names::Names;
 pub(crate) enum Route {
     /// To the agent with this label, if it is connected.
     Agent(Label),
+    /// He is no visitor but an agent, which found no other way in than the public port.
+    Api,
     /// Away, with this alert.
     Refuse(Alert),
 }
 
-/// Decides by the name alone. Without one there is no default: nobody gets a stranger's visitors.
-pub(crate) fn route(names: &Names, server_name: Option<&str>) -> Route {
+/// Decides. An agent that has no name for the relay, only its address, names none.
+///
+/// Without a name there is no default for visitors: nobody gets a stranger's.
+pub(crate) fn route(names: &Names, server_name: Option<&str>, offered: &[Vec<u8>]) -> Route {
+    let is_agent = offered == [alpn::H2];
     let Some(server_name) = server_name else {
-        return Route::Refuse(Alert::MISSING_EXTENSION);
+        return if is_agent {
+            Route::Api
+        } else {
+            Route::Refuse(Alert::MISSING_EXTENSION)
+        };
     };
-    let host = server_name.parse().ok();
-    match host.and_then(|host| names.agent(&host)) {
-        Some(label) => Route::Agent(label),
+    let host: Option<Hostname> = server_name.parse().ok();
+    match host {
+        Some(host) if is_agent && names.is_relay(&host) => Route::Api,
+        Some(host) => match names.agent(&host) {
+            Some(label) => Route::Agent(label),
+            None => Route::Refuse(Alert::UNRECOGNIZED_NAME),
+        },
         None => Route::Refuse(Alert::UNRECOGNIZED_NAME),
     }
 }
@@ -41,9 +56,16 @@ mod tests {
             format!("{id}.tunnel.example"),
             format!("{id}.tunnel.example."),
         ] {
-            assert_eq!(route(&names, Some(&ours)), Route::Agent(label), "{ours}");
+            assert_eq!(
+                route(&names, Some(&ours), &[]),
+                Route::Agent(label),
+                "{ours}"
+            );
         }
-        assert_eq!(route(&names, None), Route::Refuse(Alert::MISSING_EXTENSION));
+        assert_eq!(
+            route(&names, None, &[]),
+            Route::Refuse(Alert::MISSING_EXTENSION)
+        );
         for other in [
             "",
             "tunnel.example",
@@ -52,7 +74,28 @@ mod tests {
             "x\ny",
         ] {
             let refused = Route::Refuse(Alert::UNRECOGNIZED_NAME);
-            assert_eq!(route(&names, Some(other)), refused, "{other:?}");
+            assert_eq!(route(&names, Some(other), &[]), refused, "{other:?}");
         }
+    }
+
+    #[test]
+    fn an_agent_comes_by_the_relays_own_name_or_none_and_offers_nothing_else() {
+        let suffix = "tunnel.example".parse().expect("a host name");
+        let own = "relay.example".parse().expect("a host name");
+        let names = Names::new(Suffixes::These(vec![suffix]), 443).with_own(vec![own]);
+        let agent = [b"qtun-h2/1".to_vec()];
+        for name in [None, Some("relay.example"), Some("tunnel.example.")] {
+            assert_eq!(route(&names, name, &agent), Route::Api, "{name:?}");
+        }
+        let more = [agent[0].clone(), b"h2".to_vec()];
+        for offered in [&[][..], &[b"h2".to_vec()], &more] {
+            let refused = Route::Refuse(Alert::UNRECOGNIZED_NAME);
+            assert_eq!(route(&names, Some("relay.example"), offered), refused);
+        }
+        // A tenant's name is the tenant's, whatever is offered.
+        let id = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
+        let host = format!("{id}.tunnel.example");
+        let label = id.parse().expect("a label");
+        assert_eq!(route(&names, Some(&host), &agent), Route::Agent(label));
     }
 }

@@ -31,7 +31,9 @@ use tunnel_common::wire::frame::EndpointRef;
 
 use super::arrival::addresses;
 use super::refusal::send_and_close;
+use super::replay::Replay;
 use super::route::{Route, route};
+use crate::agent::h2;
 use crate::agent::open::{Offline, Passage, open};
 use crate::agent::registry::Candidate;
 use crate::agent::tunnel::{Tunnel, VisitStream};
@@ -90,10 +92,15 @@ async fn arrive(
 }
 
 /// Takes in what the visitor wants, and serves or refuses him.
-async fn converse(mut visitor: Visitor, deadline: Instant, state: &State) {
+async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
     let receiving = receive(&mut visitor, deadline, state);
     match state.shutdown.run_until_cancelled(receiving).await {
         Some(Reception::Pass(passage)) => pass(visitor, *passage, state).await,
+        Some(Reception::Api(hello)) => {
+            debug!("an agent comes through the public port");
+            let connection = Replay::new(hello, visitor.connection);
+            h2::serve(connection, visitor.addresses.visitor, state.clone()).await;
+        }
         Some(Reception::Refuse(last_words)) => {
             let linger = state.timeouts.refusal_linger;
             send_and_close(visitor.connection, &last_words, linger).await;
@@ -106,6 +113,8 @@ async fn converse(mut visitor: Visitor, deadline: Instant, state: &State) {
 enum Reception {
     /// His hello is on its way to an agent.
     Pass(Box<Passage>),
+    /// He is an agent; these bytes of his have been read.
+    Api(Bytes),
     /// He is told something, and goes.
     Refuse(Vec<u8>),
     /// There is nobody to be told anything.
@@ -116,10 +125,19 @@ enum Reception {
 async fn receive(visitor: &mut Visitor, deadline: Instant, state: &State) -> Reception {
     let reading = timeout_at(deadline, client_hello::read(&mut visitor.connection));
     let refusal = match reading.await {
-        Ok(Ok(FirstFlight::Tls(hello))) => match admit(state, &hello, visitor).await {
-            Ok(passage) => return Reception::Pass(Box::new(passage)),
-            Err(alert) => alert.to_bytes().to_vec(),
-        },
+        Ok(Ok(FirstFlight::Tls(hello))) => {
+            match route(&state.names, hello.server_name.as_deref(), &hello.alpn) {
+                Route::Api => return Reception::Api(hello.bytes),
+                Route::Refuse(alert) => {
+                    debug!(alert = alert.description(), "refused: not a name of ours");
+                    alert.to_bytes().to_vec()
+                }
+                Route::Agent(label) => match admit(state, label, &hello, visitor).await {
+                    Ok(passage) => return Reception::Pass(Box::new(passage)),
+                    Err(alert) => alert.to_bytes().to_vec(),
+                },
+            }
+        }
         Ok(Ok(FirstFlight::Http(head))) => redirect(state, &head),
         Ok(Err(ReadError::Refused { alert, why })) => {
             debug!(%why, "refused: no TLS that could be routed");
@@ -136,14 +154,12 @@ async fn receive(visitor: &mut Visitor, deadline: Instant, state: &State) -> Rec
 }
 
 /// Takes the visitor's hello to an agent, or says with which alert he is sent away.
-async fn admit(state: &State, hello: &ClientHello, visitor: &Visitor) -> Result<Passage, Alert> {
-    let label = match route(&state.names, hello.server_name.as_deref()) {
-        Route::Agent(label) => label,
-        Route::Refuse(alert) => {
-            debug!(alert = alert.description(), "refused: not a name of ours");
-            return Err(alert);
-        }
-    };
+async fn admit(
+    state: &State,
+    label: Label,
+    hello: &ClientHello,
+    visitor: &Visitor,
+) -> Result<Passage, Alert> {
     let header = |endpoint| StreamHeader {
         visitor: visitor.addresses.visitor,
         public: visitor.addresses.public,
@@ -245,6 +261,6 @@ async fn run(mut splice: Splice<TcpEnd, TunnelStream>, visit: &Visit) -> Ended {
 
 /// The answer to plain HTTP: the same address with TLS, if the host is one that we may serve.
 fn redirect(state: &State, head: &[u8]) -> Vec<u8> {
-    let is_ours = |host: &str| matches!(route(&state.names, Some(host)), Route::Agent(_));
+    let is_ours = |host: &str| matches!(route(&state.names, Some(host), &[]), Route::Agent(_));
     plain_http::answer(head, is_ours, state.names.port())
 }

@@ -1,0 +1,181 @@
+//! A connection to the relay, whatever it is made of.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tunnel_common::proof::Exporter;
+use tunnel_common::quic::{describe, exporter, var_int};
+use tunnel_common::stream::control::{ControlRecv, ControlSend};
+use tunnel_common::stream::h2::stream::H2Stream;
+use tunnel_common::stream::quic::{CONTROL_PRIORITY, QuicStream};
+use tunnel_common::stream::tunnel::TunnelStream;
+use tunnel_common::wire::code::Code;
+
+/// A connection, on a socket of its own. Dropping it closes it.
+#[derive(Debug)]
+pub(crate) enum Connection {
+    /// Over UDP.
+    Quic {
+        /// The connection.
+        connection: quinn::Connection,
+        /// Its socket.
+        endpoint: quinn::Endpoint,
+    },
+    /// Over TCP.
+    H2(H2Connection),
+}
+
+/// The handle of an HTTP/2 connection, which a task of its own moves.
+#[derive(Debug)]
+pub(crate) struct H2Connection {
+    /// Where the relay is.
+    pub(super) address: SocketAddr,
+    pub(super) exporter: Exporter,
+    /// The control stream, when the relay has opened it.
+    pub(super) control: Mutex<mpsc::Receiver<H2Stream>>,
+    /// The visits' streams. At most as many as the relay may have open.
+    pub(super) visits: Mutex<mpsc::UnboundedReceiver<H2Stream>>,
+    pub(super) end: Arc<End>,
+    /// The driver.
+    pub(super) driving: JoinSet<()>,
+}
+
+/// How an HTTP/2 connection ends, told between its handle and its driver.
+#[derive(Debug, Default)]
+pub(super) struct End {
+    /// Fires when the connection should be closed.
+    pub(super) wanted: CancellationToken,
+    /// Why it is over, once it is.
+    pub(super) why: OnceLock<String>,
+}
+
+/// A connection is over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub(crate) struct Closed {
+    /// On one line, what the relay said escaped.
+    why: String,
+    /// What the relay gave as its reason, if it could and did.
+    pub(crate) code: Option<Code>,
+}
+
+impl From<&quinn::ConnectionError> for Closed {
+    fn from(error: &quinn::ConnectionError) -> Self {
+        let code = match error {
+            quinn::ConnectionError::ApplicationClosed(close) => Some(close.error_code.into()),
+            _ => None,
+        };
+        let why = describe(error);
+        Self { why, code }
+    }
+}
+
+impl H2Connection {
+    fn closed(&self) -> Closed {
+        let why = self.end.why.get().cloned();
+        Closed {
+            why: why.unwrap_or_else(|| "the connection is over".to_owned()),
+            code: None,
+        }
+    }
+}
+
+impl Connection {
+    /// The control stream, which over QUIC we open, and the relay over HTTP/2. Once for each
+    /// connection; the caller sets the deadline.
+    pub(crate) async fn control(&self) -> Result<(ControlRecv, ControlSend), Closed> {
+        match self {
+            Self::Quic { connection, .. } => {
+                let opened = connection.open_bi().await;
+                let (send, recv) = opened.map_err(|error| Closed::from(&error))?;
+                // Fails only on a stream that is closed already; then so does what follows.
+                let _ = send.set_priority(CONTROL_PRIORITY);
+                Ok((ControlRecv::Quic(recv), ControlSend::Quic(send)))
+            }
+            Self::H2(h2) => {
+                let stream = h2.control.lock().await.recv().await;
+                let halves = stream.and_then(|stream| stream.split().ok());
+                let (read, write) = halves.ok_or_else(|| h2.closed())?;
+                Ok((ControlRecv::H2(read), ControlSend::H2(write)))
+            }
+        }
+    }
+
+    /// The next visit's stream. Cancel safe.
+    pub(crate) async fn accept_visit(&self) -> Result<TunnelStream, Closed> {
+        match self {
+            Self::Quic { connection, .. } => {
+                let accepted = connection.accept_bi().await;
+                let (send, recv) = accepted.map_err(|error| Closed::from(&error))?;
+                Ok(TunnelStream::Quic(QuicStream::new(send, recv)))
+            }
+            Self::H2(h2) => {
+                let accepted = h2.visits.lock().await.recv().await;
+                accepted.map(TunnelStream::H2).ok_or_else(|| h2.closed())
+            }
+        }
+    }
+
+    /// Why it is over, if it is.
+    pub(crate) fn close_reason(&self) -> Option<Closed> {
+        match self {
+            Self::Quic { connection, .. } => connection.close_reason().as_ref().map(Closed::from),
+            Self::H2(h2) => h2.end.why.get().map(|_| h2.closed()),
+        }
+    }
+
+    /// Where the relay is.
+    pub(crate) fn remote_address(&self) -> SocketAddr {
+        match self {
+            Self::Quic { connection, .. } => connection.remote_address(),
+            Self::H2(h2) => h2.address,
+        }
+    }
+
+    /// What only the two ends of this connection know.
+    pub(crate) fn exporter(&self) -> Option<Exporter> {
+        match self {
+            Self::Quic { connection, .. } => exporter(connection),
+            Self::H2(h2) => Some(h2.exporter),
+        }
+    }
+
+    /// Lowers what the relay may send ahead on all streams together. An HTTP/2 connection's window
+    /// stays as it is.
+    pub(crate) fn lower_window(&self, bytes: u64) {
+        if let Self::Quic { connection, .. } = self {
+            connection.set_receive_window(var_int(bytes));
+        }
+    }
+
+    /// What it is made of, for the log.
+    pub(crate) fn transport(&self) -> &'static str {
+        match self {
+            Self::Quic { .. } => "QUIC",
+            Self::H2(_) => "HTTP/2",
+        }
+    }
+
+    /// Closes the connection, and waits until the relay has heard, for `at_most` that long.
+    pub(crate) async fn close(self, code: Code, at_most: Duration) {
+        // A relay that does not hear finds out by itself.
+        match self {
+            Self::Quic {
+                connection,
+                endpoint,
+            } => {
+                connection.close(code.into(), code.to_string().as_bytes());
+                let _ = timeout(at_most, endpoint.wait_idle()).await;
+            }
+            Self::H2(mut h2) => {
+                h2.end.wanted.cancel();
+                let _ = timeout(at_most, h2.driving.join_next()).await;
+            }
+        }
+    }
+}

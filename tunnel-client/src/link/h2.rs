@@ -1,0 +1,148 @@
+//! The way to the relay over TCP: TLS, then HTTP/2 with the roles turned, because only its client can
+//! open streams: the agent is the server.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tunnel_common::h2::{Purpose, silence};
+use tunnel_common::proof::{EXPORTER_LABEL, Exporter};
+use tunnel_common::stream::h2::connection::{Acceptor, serve};
+use tunnel_common::stream::h2::stream::H2Stream;
+use tunnel_common::wire::alpn;
+use tunnel_common::wire::code::Code;
+
+use super::connection::{Connection, End, H2Connection};
+use super::dial::DialError;
+use crate::config::Timeouts;
+
+/// A relay has one control stream with us; more are nobody's.
+const CONTROL_STREAMS: usize = 1;
+
+/// Connects to the relay `host` at `address`.
+pub(super) async fn connect(
+    address: SocketAddr,
+    host: &str,
+    tls: Arc<ClientConfig>,
+    timeouts: Timeouts,
+) -> Result<Connection, DialError> {
+    let failed = |error| DialError::Tcp(address, error);
+    let handshakes = async {
+        let tcp = TcpStream::connect(address).await?;
+        tcp.set_nodelay(true)?;
+        let tls = TlsConnector::from(tls).connect(name(host)?, tcp).await?;
+        let exporter = exporter(&tls)?;
+        let acceptor = serve(tls).await.map_err(io::Error::other)?;
+        Ok((acceptor, exporter))
+    };
+    let (acceptor, exporter) = match timeout(timeouts.tcp_handshake, handshakes).await {
+        Ok(shaken) => shaken.map_err(failed)?,
+        Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
+    };
+    Ok(Connection::H2(drive(acceptor, address, exporter, timeouts)))
+}
+
+/// An address is looked for in a certificate as an address.
+fn name(host: &str) -> io::Result<ServerName<'static>> {
+    match host.parse::<IpAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => ServerName::try_from(host.to_owned()).map_err(io::Error::other),
+    }
+}
+
+/// What only the two ends know, if they agreed on our protocol.
+fn exporter(tls: &TlsStream<TcpStream>) -> io::Result<Exporter> {
+    let (_, session) = tls.get_ref();
+    if session.alpn_protocol() != Some(alpn::H2) {
+        return Err(io::Error::other("it is no relay"));
+    }
+    let exporter = session.export_keying_material(Exporter::default(), EXPORTER_LABEL, None);
+    exporter.map_err(io::Error::other)
+}
+
+/// Gives the connection to a task of its own.
+fn drive(
+    mut acceptor: Acceptor<TlsStream<TcpStream>>,
+    address: SocketAddr,
+    exporter: Exporter,
+    timeouts: Timeouts,
+) -> H2Connection {
+    let (control_sender, control) = mpsc::channel(CONTROL_STREAMS);
+    let (visits_sender, visits) = mpsc::unbounded_channel();
+    let end = Arc::new(End::default());
+    let mut driving = JoinSet::new();
+    driving.spawn({
+        let end = end.clone();
+        async move {
+            let streams = Streams {
+                control: control_sender,
+                visits: visits_sender,
+            };
+            let why = accept(&mut acceptor, &streams, &end, timeouts).await;
+            let _ = end.why.set(why);
+        }
+    });
+    H2Connection {
+        address,
+        exporter,
+        control: Mutex::new(control),
+        visits: Mutex::new(visits),
+        end,
+        driving,
+    }
+}
+
+/// Where accepted streams go.
+struct Streams {
+    control: mpsc::Sender<H2Stream>,
+    visits: mpsc::UnboundedSender<H2Stream>,
+}
+
+/// Moves the connection until it is over, and says why.
+async fn accept(
+    acceptor: &mut Acceptor<TlsStream<TcpStream>>,
+    streams: &Streams,
+    end: &End,
+    timeouts: Timeouts,
+) -> String {
+    let pings = acceptor.ping_pong();
+    let silent = async {
+        match pings {
+            Some(pings) => silence(pings, timeouts.quic.keep_alive, timeouts.h2_silence).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(silent);
+    let mut closing = Closing::NotYet;
+    loop {
+        tokio::select! {
+            accepted = acceptor.accept() => match accepted {
+                // Whoever does not want it any more drops it, which resets it.
+                Some(Ok((Purpose::Control, stream))) => drop(streams.control.try_send(stream)),
+                Some(Ok((Purpose::Visit, stream))) => drop(streams.visits.send(stream)),
+                Some(Err(error)) => return error.to_string(),
+                None => return "closed by the peer".to_owned(),
+            },
+            () = &mut silent => return "the peer has fallen silent".to_owned(),
+            () = end.wanted.cancelled(), if closing == Closing::NotYet => {
+                closing = Closing::Asked;
+                acceptor.close(Code::Draining);
+            }
+        }
+    }
+}
+
+/// Whether we have asked the relay to close.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    NotYet,
+    Asked,
+}

@@ -1,0 +1,70 @@
+//! The way to the relay over UDP.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
+use tokio::time::timeout;
+use tunnel_common::quic::{self, Congestion, QuicTimeouts};
+
+use super::connection::Connection;
+use super::dial::{DialError, TlsError};
+
+/// Visits that the relay may have open at one time.
+const VISIT_STREAMS: VarInt = VarInt::from_u32(10_000);
+/// Nothing uses one-way streams.
+const UNI_STREAMS: VarInt = VarInt::from_u32(0);
+
+/// The transport settings of all attempts. `window` is the connection's receive window.
+pub(crate) fn transport(
+    congestion: Congestion,
+    window: u64,
+    timeouts: &QuicTimeouts,
+) -> TransportConfig {
+    let mut transport = quic::transport(congestion, timeouts, window);
+    transport
+        .max_concurrent_bidi_streams(VISIT_STREAMS)
+        .max_concurrent_uni_streams(UNI_STREAMS)
+        .keep_alive_interval(Some(timeouts.keep_alive));
+    transport
+}
+
+/// The settings of one dial.
+pub(super) fn config(
+    tls: rustls::ClientConfig,
+    transport: Arc<TransportConfig>,
+) -> Result<ClientConfig, TlsError> {
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    config.transport_config(transport);
+    Ok(config)
+}
+
+/// Connects to the relay `host` at `address`, within `limit`.
+pub(super) async fn connect(
+    address: SocketAddr,
+    host: &str,
+    config: ClientConfig,
+    limit: Duration,
+) -> Result<Connection, DialError> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = |error| DialError::Socket(address, error);
+    let udp = quic::bind_udp(SocketAddr::new(any, 0)).map_err(socket)?;
+    let runtime = Arc::new(TokioRuntime);
+    let endpoint = Endpoint::new(EndpointConfig::default(), None, udp, runtime).map_err(socket)?;
+    let connecting = endpoint
+        .connect_with(config, address, host)
+        .map_err(|error| DialError::Connect(address, error))?;
+    match timeout(limit, connecting).await {
+        Ok(Ok(connection)) => Ok(Connection::Quic {
+            connection,
+            endpoint,
+        }),
+        Ok(Err(error)) => Err(DialError::Handshake(address, error)),
+        Err(_) => Err(DialError::Silence(address)),
+    }
+}

@@ -1,0 +1,114 @@
+//! Agents that come over TCP: TLS, then HTTP/2 with the roles turned, because only its client can open
+//! streams: the relay is the client.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+use tunnel_common::h2::silence;
+use tunnel_common::proof::{EXPORTER_LABEL, Exporter};
+use tunnel_common::stream::h2::connection::{Driver, connect};
+use tunnel_common::wire::alpn;
+
+use super::connection::{Connection, End, H2Connection};
+use super::identity::Identity;
+use super::session::{self, Proven};
+use crate::state::State;
+
+/// Why a TCP connection became no tunnel.
+#[derive(Debug, thiserror::Error)]
+enum NoTunnel {
+    #[error("too many handshakes at once")]
+    Busy,
+    #[error("it took too long")]
+    Timeout,
+    #[error("{0}")]
+    Tls(#[source] std::io::Error),
+    #[error("no protocol of ours was agreed on")]
+    Protocol,
+    #[error("no key was proved")]
+    Identity,
+    #[error("{0}")]
+    H2(#[from] h2::Error),
+}
+
+/// Serves one TCP connection to its end. Dropping the future cuts it.
+pub(crate) async fn serve<S>(stream: S, address: SocketAddr, state: Arc<State>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let establishing = establish(stream, &state);
+    let established = match state.shutdown.run_until_cancelled(establishing).await {
+        Some(established) => established,
+        None => return,
+    };
+    match established {
+        Ok((connection, proven)) => session::serve(&connection, proven, address, &state).await,
+        Err(why) => debug!(%address, "no tunnel: {why}"),
+    }
+}
+
+/// Handshakes under one deadline, so many at a time.
+async fn establish<S>(stream: S, state: &Arc<State>) -> Result<(Connection, Proven), NoTunnel>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let permit = state.handshakes.clone().try_acquire_owned();
+    let _permit = permit.map_err(|_| NoTunnel::Busy)?;
+    let handshakes = async {
+        let accepting = TlsAcceptor::from(state.api_tls.clone()).accept(stream);
+        let tls = accepting.await.map_err(NoTunnel::Tls)?;
+        let proven = proven(&tls)?;
+        let (opener, driver) = connect(tls).await?;
+        Ok::<_, NoTunnel>((opener, driver, proven))
+    };
+    let established = timeout(state.timeouts.api_tls, handshakes).await;
+    let (opener, driver, proven) = established.map_err(|_| NoTunnel::Timeout)??;
+    let end = Arc::new(End::default());
+    state.tasks.spawn(drive(driver, end.clone(), state.clone()));
+    let connection = H2Connection::new(opener, end);
+    Ok((Connection::H2(connection), proven))
+}
+
+/// What the handshake proved. One that agreed on no protocol is none of ours.
+fn proven<S>(tls: &TlsStream<S>) -> Result<Proven, NoTunnel> {
+    let (_, session) = tls.get_ref();
+    if session.alpn_protocol() != Some(alpn::H2) {
+        return Err(NoTunnel::Protocol);
+    }
+    let chain = session.peer_certificates().unwrap_or_default();
+    let main = chain.first().and_then(Identity::of);
+    let exporter = session.export_keying_material(Exporter::default(), EXPORTER_LABEL, None);
+    match (main, exporter) {
+        (Some(main), Ok(exporter)) => Ok(Proven { main, exporter }),
+        _ => Err(NoTunnel::Identity),
+    }
+}
+
+/// Moves a connection to its end: its own, the agent's silence, or ours.
+async fn drive<S>(mut driver: Driver<TlsStream<S>>, end: Arc<End>, state: Arc<State>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let pings = driver.ping_pong();
+    let clocks = state.timeouts;
+    let silent = async {
+        match pings {
+            Some(pings) => silence(pings, clocks.quic.keep_alive, clocks.h2_silence).await,
+            None => std::future::pending().await,
+        }
+    };
+    let why = tokio::select! {
+        ended = driver => match ended {
+            Ok(()) => "closed by the agent".to_owned(),
+            Err(error) => error.to_string(),
+        },
+        () = silent => "the peer has fallen silent".to_owned(),
+        () = end.wanted() => "closed".to_owned(),
+    };
+    end.is_over(why);
+}
