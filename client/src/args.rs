@@ -92,7 +92,9 @@ impl Publish {
         let data = DataDir::chosen(self.data_dir.as_deref(), "client");
         let mut mistakes = vec![];
         let relay = self.relay.chosen(&data, &mut mistakes);
-        let local = self.local.chosen(&mut mistakes);
+        let local = self
+            .local
+            .chosen(self.identities.has_second(), &data, &mut mistakes);
         let endpoints = self.identities.endpoints(&local, &data, &mut mistakes);
         let (Some((relay, trust)), Some((mut endpoint, second)), true) =
             (relay, endpoints, mistakes.is_empty())

@@ -13,7 +13,8 @@ use tunnel_common::wire::frame::{Instance, Refused};
 
 use crate::config::Config;
 use crate::endpoint::Endpoint;
-use crate::link::dial::{Dialler, TlsError, TlsSettings};
+use crate::link::dial::{Dialler, TlsSettings};
+use crate::link::dial_error::TlsError;
 use crate::link::keeper::Keeper;
 use crate::link::quic;
 use crate::status::Status;

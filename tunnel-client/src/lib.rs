@@ -6,6 +6,7 @@
 //!   local service, the splice does the rest.
 //! * [`endpoint`] is one public identity: key, id, certificate.
 
+pub mod ca_file;
 pub mod client;
 pub mod config;
 pub mod endpoint;

@@ -38,6 +38,11 @@ pub(super) struct Identities {
 }
 
 impl Identities {
+    /// Whether the user wants a second one.
+    pub(super) fn has_second(&self) -> bool {
+        self.secondary_key.is_some()
+    }
+
     /// The endpoint to publish, and the second one if the user wants one.
     pub(super) fn endpoints(
         self,

@@ -6,6 +6,7 @@ use tunnel_client::local::LocalService;
 use tunnel_client::local::proxy_protocol::ProxyProtocol;
 use tunnel_client::local::trust::{Listed, LocalTrust};
 use tunnel_client::tls_mode::TlsMode;
+use tunnel_common::key::DataDir;
 
 /// What visitors are offered if the user names nothing.
 const DEFAULT_ALPN: &str = "http/1.1";
@@ -21,7 +22,7 @@ pub(super) struct Local {
     /// [default: public authorities]
     #[arg(long, value_name = "FILE")]
     local_ca: Option<PathBuf>,
-    /// Take any certificate of an https service
+    /// Take any certificate of an https service that can be read at all
     #[arg(long)]
     local_insecure: bool,
     /// Where visitors' TLS ends: terminate (here) or passthrough (at the local service)
@@ -51,9 +52,21 @@ pub(super) struct Chosen {
 
 impl Local {
     /// What the flags say. Where they make no sense the result is of no use.
-    pub(super) fn chosen(self, mistakes: &mut Vec<String>) -> Chosen {
-        let alpn = self.alpn(mistakes);
-        let trust = self.trust(mistakes);
+    pub(super) fn chosen(
+        self,
+        has_second: bool,
+        data: &DataDir,
+        mistakes: &mut Vec<String>,
+    ) -> Chosen {
+        let alpn = self.alpn(has_second, mistakes);
+        let trust = self.trust(data, mistakes);
+        if self.tls == TlsMode::Passthrough && has_second && self.secondary_local.is_none() {
+            mistakes.push(
+                "--tls passthrough: the second identity's TLS ends here all the same; name a service \
+                 without TLS for it with --secondary-local"
+                    .to_owned(),
+            );
+        }
         if self.tls == TlsMode::Passthrough && self.local.is_https() {
             mistakes.push(
                 "--tls passthrough: the local service ends the visitors' own TLS; write --local \
@@ -71,8 +84,8 @@ impl Local {
         }
     }
 
-    fn alpn(&self, mistakes: &mut Vec<String>) -> Vec<Vec<u8>> {
-        if self.alpn.is_some() && self.tls == TlsMode::Passthrough {
+    fn alpn(&self, has_second: bool, mistakes: &mut Vec<String>) -> Vec<Vec<u8>> {
+        if self.alpn.is_some() && self.tls == TlsMode::Passthrough && !has_second {
             mistakes.push(
                 "--alpn: with --tls passthrough the local service and the visitor agree on it"
                     .to_owned(),
@@ -90,18 +103,18 @@ impl Local {
     }
 
     /// The rule by which an https service is known.
-    fn trust(&self, mistakes: &mut Vec<String>) -> LocalTrust {
+    fn trust(&self, data: &DataDir, mistakes: &mut Vec<String>) -> LocalTrust {
         let second = self.secondary_local.as_ref();
         let is_https = self.local.is_https() || second.is_some_and(LocalService::is_https);
         if (self.local_ca.is_some() || self.local_insecure) && !is_https {
             mistakes
-                .push("--local-ca and --local-insecure: --local is no https:// service".to_owned());
+                .push("--local-ca and --local-insecure: there is no https:// service".to_owned());
         }
         if self.local_ca.is_some() && self.local_insecure {
             mistakes.push("--local-ca, --local-insecure: one of the two at most".to_owned());
         }
         if let Some(file) = &self.local_ca {
-            match Listed::from_pem_file(file) {
+            match Listed::from_pem_file(&data.file(file)) {
                 Ok(listed) => return LocalTrust::Listed(listed),
                 Err(error) => mistakes.push(format!("--local-ca: {error}")),
             }

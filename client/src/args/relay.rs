@@ -1,9 +1,8 @@
 //! Which relay, and how to know it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
+use tunnel_client::ca_file;
 use tunnel_client::link::known_relays::KnownRelays;
 use tunnel_client::link::relay_trust::RelayTrust;
 use tunnel_client::relay_addr::RelayAddr;
@@ -18,7 +17,8 @@ pub(super) struct Relay {
     /// The relay: host or host:port
     #[arg(long, required = true)]
     server: Option<RelayAddr>,
-    /// The fingerprint of the relay's key, as the relay prints it; then nothing else counts
+    /// The fingerprint of the relay's key, as the relay prints it; then nothing else counts, and
+    /// nothing is recorded
     #[arg(long, value_name = "sha256//…", conflicts_with_all = ["server_ca", "trust_on_first_use"])]
     server_fingerprint: Option<KeyFingerprint>,
     /// Certificate authorities (PEM) of which one must vouch for the relay, instead of the public ones
@@ -61,18 +61,8 @@ impl Relay {
         let Some(file) = &self.server_ca else {
             return Ok(None);
         };
-        let authorities = authorities(&data.file(file));
+        let authorities = ca_file::read(&data.file(file));
         let authorities = authorities.map_err(|error| format!("--server-ca: {error}"))?;
         Ok(Some(RelayTrust::PrivateCa(authorities)))
     }
-}
-
-/// The certificates in a PEM file, of which there must be one.
-fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let certificates: Vec<_> = read.map_err(|error| format!("{}: {error}", path.display()))?;
-    if certificates.is_empty() {
-        return Err(format!("{} holds no certificate in PEM", path.display()));
-    }
-    Ok(certificates)
 }

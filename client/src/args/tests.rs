@@ -164,6 +164,8 @@ fn a_second_identity_has_a_key_and_perhaps_a_local_service_of_its_own() {
 fn a_second_identity_is_another_one_and_its_flags_need_it() {
     let all = mistakes("--secondary-key client.key");
     assert!(all[0].starts_with("--secondary-key: "), "{all:?}");
+    let all = mistakes("--secondary-key second.key --tls passthrough");
+    assert!(all[0].contains("--secondary-local"), "{all:?}");
     for flag in ["--secondary-local 99", "--secondary-cert-extension-hex 00"] {
         let args = format!("client --server x {flag}");
         let parsed = Args::try_parse_from(args.split(' '));

@@ -363,6 +363,7 @@ async fn haproxy_finds_the_relay_healthy_serves_pages_and_leaves_nothing_in_the_
         let mut server = e2e::pair::server(&["--trusted-proxy", "127.0.0.0/29"]).await;
         let folder = e2e::process::folder();
         let client = e2e::pair::publish(&server, origin.address, &[], folder).await;
+        server.process.logs("an agent is here").await;
         let before = server.process.log().len();
         let mut proxy = haproxy(server.visitors(), option).await;
         proxy.is_content().await;

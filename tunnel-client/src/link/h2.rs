@@ -21,7 +21,7 @@ use tunnel_common::wire::alpn;
 use tunnel_common::wire::code::Code;
 
 use super::connection::{Connection, End, H2Connection};
-use super::dial::DialError;
+use super::dial_error::DialError;
 use crate::config::Timeouts;
 
 /// A relay has one control stream with us; more are nobody's.

@@ -3,7 +3,8 @@
 mod backoff;
 mod connection;
 mod control;
-pub mod dial;
+pub(crate) mod dial;
+pub mod dial_error;
 mod grant;
 mod h2;
 pub(crate) mod keeper;

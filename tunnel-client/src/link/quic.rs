@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tunnel_common::quic::{self, Congestion, QuicTimeouts};
 
 use super::connection::Connection;
-use super::dial::{DialError, TlsError};
+use super::dial_error::{DialError, TlsError};
 
 /// Visits that the relay may have open at one time.
 const VISIT_STREAMS: VarInt = VarInt::from_u32(10_000);

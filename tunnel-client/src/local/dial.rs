@@ -53,12 +53,13 @@ pub(crate) enum DialError {
     /// It is there, and TLS with it failed.
     #[error(
         "no TLS with the local service {service}: {why}; {hint}",
-        why = Escaped(&source.to_string()),
-        hint = hint(source)
+        why = Escaped(&source.to_string())
     )]
     Tls {
         /// Which.
         service: LocalService,
+        /// What the user can do.
+        hint: &'static str,
         /// Why.
         source: io::Error,
     },
@@ -75,9 +76,15 @@ impl DialError {
 }
 
 /// What the user can do about a handshake that failed.
-fn hint(error: &io::Error) -> &'static str {
+fn hint(error: &io::Error, service: &LocalService) -> &'static str {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let takes_any =
+        matches!(&service.place, Place::Https { trust, .. } if *trust == LocalTrust::Anything);
     match tls {
+        Some(rustls::Error::InvalidCertificate(_)) if takes_any => {
+            "it can not be read at all: the service needs one of X.509 version 3, with a key of ECDSA \
+             or of RSA with 2048 bits"
+        }
         Some(rustls::Error::InvalidCertificate(_)) => {
             "give the authority that signed its certificate, or the certificate itself, with \
              --local-ca, or take any certificate with --local-insecure"
@@ -174,6 +181,7 @@ impl LocalDialler {
         let handshake = connector.with_alpn(alpn).connect(name.clone(), tcp);
         let tls = handshake.await.map_err(|source| DialError::Tls {
             service: service.clone(),
+            hint: hint(&source, service),
             source,
         })?;
         Ok(Box::new(DuplexEnd::new(TlsStream::from(tls))))

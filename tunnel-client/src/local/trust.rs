@@ -3,16 +3,17 @@
 //! Under every rule it must sign the handshake with the key of the certificate that it shows.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tunnel_common::tls;
 use webpki_roots::TLS_SERVER_ROOTS;
+
+use crate::ca_file::{self, BadCaFile};
 
 /// The rule by which a local service is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,55 +42,10 @@ impl fmt::Debug for Listed {
     }
 }
 
-/// Why a file names no certificates.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BadCaFile {
-    /// It can not be read, or is no PEM.
-    #[error("{path} can not be read as certificates in PEM: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: pem::Error,
-    },
-    /// It has none.
-    #[error("{0} holds no certificate in PEM")]
-    Empty(PathBuf),
-    /// One of them is none.
-    #[error("certificate {number} in {path} can not be used: {source}")]
-    Unusable {
-        /// The file.
-        path: PathBuf,
-        /// Which, from 1.
-        number: usize,
-        /// Why.
-        source: Error,
-    },
-}
-
 impl Listed {
-    /// Reads the certificates of a PEM file; what else is in it is passed over.
+    /// Reads the certificates of a PEM file. Whoever holds the key of one of them can vouch for others.
     pub fn from_pem_file(path: &Path) -> Result<Self, BadCaFile> {
-        let listed = CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|source| BadCaFile::Read {
-                path: path.to_owned(),
-                source,
-            })?;
-        if listed.is_empty() {
-            return Err(BadCaFile::Empty(path.to_owned()));
-        }
-        let mut roots = RootCertStore::empty();
-        for (before, certificate) in listed.iter().enumerate() {
-            let added = roots.add(certificate.clone());
-            added.map_err(|source| BadCaFile::Unusable {
-                path: path.to_owned(),
-                number: before + 1,
-                source,
-            })?;
-        }
-        Ok(Self(listed.into()))
+        Ok(Self(ca_file::read(path)?.into()))
     }
 
     fn roots(&self) -> RootCertStore {
