@@ -11,6 +11,7 @@ use tunnel_client::client::{Client, RefusedByRelay};
 use tunnel_client::config::{Config, EndpointConfig};
 use tunnel_client::link::relay_trust::RelayTrust;
 use tunnel_client::status::Status;
+use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::tls;
 
 use crate::poll::soon;
@@ -36,10 +37,20 @@ pub fn same_key(key: &KeyPair) -> KeyPair {
 
 /// The configuration of an agent that publishes `origin` through `relay`.
 pub fn config(relay: &Relay, key: KeyPair, origin: impl Display) -> Config {
-    let address = relay.api.to_string().parse().expect("an address");
+    config_at(relay.api, relay.fingerprint, key, origin)
+}
+
+/// The same for a relay that is anywhere: its API port and its key.
+pub fn config_at(
+    api: SocketAddr,
+    fingerprint: KeyFingerprint,
+    key: KeyPair,
+    origin: impl Display,
+) -> Config {
+    let address = api.to_string().parse().expect("an address");
     let local = origin.to_string().parse().expect("a local service");
     let mut config = Config::new(address, EndpointConfig::new(key, local));
-    config.trust = RelayTrust::Pinned(relay.fingerprint);
+    config.trust = RelayTrust::Pinned(fingerprint);
     config
 }
 

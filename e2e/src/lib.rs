@@ -12,6 +12,8 @@
 //!   that plays the local service itself.
 //! * [`peer`] is an agent made by hand, [`false_relay`] a relay, for what real ones would never do;
 //!   [`arrival`] is a visit to such an agent.
+//! * [`stranger`] is an agent on other TLS, QUIC and HTTP/2 stacks than ours; [`steady`] is a
+//!   bystander whom nothing that others do may hurt.
 //! * [`ports`] are known before they are bound, [`tools`] are programs of others, [`nginx`] is one
 //!   as a local service, [`haproxy`] one before the public port.
 //! * `netsim` (Linux) is a bad network: two namespaces, and a line between them with delay, loss,
@@ -38,5 +40,7 @@ pub mod process;
 pub mod published;
 pub mod relay;
 pub mod stage;
+pub mod steady;
+pub mod stranger;
 pub mod tools;
 pub mod visitor;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -14,6 +15,11 @@ use tokio::task::JoinHandle;
 
 use crate::poll::{eventually, soon};
 use crate::tools;
+
+/// Fields of `/proc/PID/stat` between the program's name and `utime` (proc(5)); `stime` is next.
+const UTIME_BEHIND_NAME: usize = 11;
+/// The unit of these fields: what Linux shows to programs, whatever its own clock is.
+const TICK: Duration = Duration::from_millis(10);
 
 /// A process of ours. Dropping it kills it; that its log has a panic fails the story.
 #[derive(Debug)]
@@ -231,6 +237,18 @@ impl Process {
         std::fs::read_dir(format!("/proc/{}/fd", self.id()))
             .expect("runs")
             .count()
+    }
+
+    /// Processor time that it has used so far, in user mode and in the kernel.
+    pub fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("runs");
+        // The name of the program, in parentheses, may have blanks of its own.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let fields = fields.split_whitespace().skip(UTIME_BEHIND_NAME).take(2);
+        let ticks: u64 = fields
+            .map(|field| field.parse::<u64>().expect("a number"))
+            .sum();
+        TICK * u32::try_from(ticks).expect("less than a year")
     }
 
     /// Resident memory in bytes.

@@ -1,5 +1,7 @@
 //! The control stream of an agent that was let in.
 
+use std::pin::pin;
+
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
 use tracing::info;
@@ -30,6 +32,35 @@ pub(super) async fn say(
     Ok(saying.await.map_err(|_| SessionError::Deaf)??)
 }
 
+/// Sends a frame, and lets no change of the rules wait for it: an agent that does not read would put
+/// off its own removal. What has changed for one that may stay is told next.
+async fn tell(
+    writer: &mut Writer,
+    frame: Frame,
+    presence: &mut Presence,
+    rules: &mut Rules,
+    state: &State,
+) -> Result<(), SessionError> {
+    let mut next = Some(frame);
+    while let Some(frame) = next.take() {
+        let mut saying = pin!(say(writer, &frame, state));
+        loop {
+            tokio::select! {
+                said = &mut saying => break said?,
+                Ok(()) = rules.changed() => {
+                    // An error can not be told behind half a frame: the connection's end tells it.
+                    let changed = presence.reconsider(state).await;
+                    if let Some(granted) = changed.map_err(SessionError::Refused)? {
+                        let rev = presence.rev();
+                        next = Some(Frame::Granted { rev, granted });
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Serves the control stream until the connection ends or should be closed, and says with which
 /// code.
 pub(super) async fn run(
@@ -48,7 +79,7 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             frame = reader.next() => match frame? {
-                Some(frame) => answer(frame, writer, &mut presence, state).await?,
+                Some(frame) => answer(frame, writer, &mut presence, &mut rules, state).await?,
                 // It has said goodbye, and closes when its visits are over.
                 None if let Some(until) = presence.leaves() => {
                     let _ = timeout_at(until, tunnel.connection().closed()).await;
@@ -58,12 +89,12 @@ pub(super) async fn run(
             },
             _ = keep_alive.tick() => if tunnel.visits_in_flight() > 0 {
                 nonce += 1;
-                say(writer, &Frame::Ping { nonce }, state).await?;
+                tell(writer, Frame::Ping { nonce }, &mut presence, &mut rules, state).await?;
             },
             () = tunnel.doubted() => {
                 nonce += 1;
                 tunnel.asked(nonce);
-                say(writer, &Frame::Ping { nonce }, state).await?;
+                tell(writer, Frame::Ping { nonce }, &mut presence, &mut rules, state).await?;
             }
             window = windows.next() => {
                 tunnel.connection().lower_window(window);
@@ -123,12 +154,18 @@ async fn answer(
     frame: Frame,
     writer: &mut Writer,
     presence: &mut Presence,
+    rules: &mut Rules,
     state: &State,
 ) -> Result<(), SessionError> {
     match frame {
-        Frame::Ping { nonce } => say(writer, &Frame::Pong { nonce }, state).await?,
+        Frame::Ping { nonce } => {
+            tell(writer, Frame::Pong { nonce }, presence, rules, state).await?;
+        }
         Frame::Wanted { rev, wanted } => match presence.want(rev, wanted, state).await {
-            Ok(granted) => say(writer, &Frame::Granted { rev, granted }, state).await?,
+            Ok(granted) => {
+                let answer = Frame::Granted { rev, granted };
+                tell(writer, answer, presence, rules, state).await?;
+            }
             Err(refused) => return Err(turn_away(writer, refused, state).await),
         },
         Frame::Leaving => {
