@@ -14,7 +14,7 @@
 //!   [`arrival`] is a visit to such an agent.
 //! * [`stranger`] is an agent on other TLS, QUIC and HTTP/2 stacks than ours; [`steady`] is a
 //!   bystander whom nothing that others do may hurt.
-//! * [`ports`] are known before they are bound, [`tools`] are programs of others, [`nginx`] is one
+//! * [`porter`] decides which agents may come in. [`ports`] are known before they are bound, [`tools`] are programs of others, [`nginx`] is one
 //!   as a local service, [`haproxy`] one before the public port.
 //! * `netsim` (Linux) is a bad network: two namespaces, and a line between them with delay, loss,
 //!   rate, black holes and a NAT.
@@ -35,6 +35,7 @@ pub mod pair;
 pub mod panics;
 pub mod peer;
 pub mod poll;
+pub mod porter;
 pub mod ports;
 pub mod process;
 pub mod published;

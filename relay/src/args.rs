@@ -184,7 +184,7 @@ impl Serve {
                 Err(_) => files.push(existing(data.file(allowed.as_ref()))?),
             }
         }
-        let how = clients::command_to_allow(self.data_dir.as_deref());
+        let how = clients::command_to_allow(data.path());
         let list = AllowList::load(files, ids, &how)?;
         info!(
             allowed = list.len(),
@@ -198,7 +198,7 @@ impl Serve {
         if let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) {
             return Ok(cert::from_pem_files(&data.file(chain), &data.file(key))?);
         }
-        let path = data.file(KEY_FILE.as_ref());
+        let path = data.path().join(KEY_FILE);
         let if_missing = if self.require_key {
             IfMissing::Fail
         } else {

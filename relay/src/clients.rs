@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Subcommand;
+use tunnel_common::escape::Escaped;
 use tunnel_common::identity::Label;
 use tunnel_common::key::DataDir;
 use tunnel_server::admission::list_file::{self, Edited};
@@ -56,12 +57,10 @@ pub(crate) fn file_in(data_dir: &Path) -> PathBuf {
     data_dir.join(FILE)
 }
 
-/// The command that lets an agent in, all but its id. `data_dir` is what the relay was told.
-pub(crate) fn command_to_allow(data_dir: Option<&Path>) -> String {
-    let Some(path) = data_dir else {
-        return "server allow".to_owned();
-    };
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+/// The command that lets an agent into the relay of this folder, all but its id. It names the folder
+/// always: whoever types it may have another environment than the relay.
+pub(crate) fn command_to_allow(data_dir: &Path) -> String {
+    let path = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     let path = path.display().to_string();
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
     let quoted = if path.bytes().all(plain) {
@@ -77,10 +76,11 @@ impl Folder {
     fn list(&self) -> anyhow::Result<PathBuf> {
         let data = DataDir::chosen(self.data_dir.as_deref(), "server");
         let list = file_in(data.path());
-        // Where nobody named a folder, a list beside no relay would let nobody in anywhere.
-        let is_used =
-            self.data_dir.is_some() || list.exists() || data.path().join(KEY_FILE).exists();
-        if !is_used {
+        // A list beside no relay would let nobody in anywhere. Where a folder was named it may be one
+        // that a relay is yet to use.
+        let is_used = list.exists() || data.path().join(KEY_FILE).exists();
+        let may_be_used = self.data_dir.is_some() && data.path().is_dir();
+        if !is_used && !may_be_used {
             bail!(
                 "no relay keeps its data in {}; name its folder with --data-dir",
                 data.path().display()
@@ -109,11 +109,15 @@ impl Clients {
             }
             Self::Deny { id, folder } => {
                 let list = folder.list()?;
-                let said = match list_file::deny(&list, id)? {
-                    Edited::Changed => "may register no longer",
-                    Edited::Unchanged => "was not in the list",
-                };
-                writeln!(out, "{id} {said} ({})", list.display())?;
+                if list_file::deny(&list, id)? == Edited::Unchanged {
+                    bail!("{id} is not in {}", list.display());
+                }
+                let list = list.display();
+                writeln!(
+                    out,
+                    "{id} is no longer in {list}; a relay that runs with --allow-client for it, or with \
+                     --open, lets it in all the same"
+                )?;
             }
             Self::Show { folder } => {
                 let list = folder.list()?;
@@ -122,11 +126,8 @@ impl Clients {
                     read => read?,
                 };
                 for entry in entries {
-                    writeln!(
-                        out,
-                        "{}",
-                        format!("{}  {}", entry.id, entry.comment).trim_end()
-                    )?;
+                    let comment = Escaped(&entry.comment);
+                    writeln!(out, "{}", format!("{}  {comment}", entry.id).trim_end())?;
                 }
             }
         }
@@ -144,8 +145,7 @@ mod tests {
 
     #[test]
     fn the_command_to_allow_can_be_pasted() {
-        assert_eq!(command_to_allow(None), "server allow");
-        let with = |path: &str| command_to_allow(Some(path.as_ref()));
+        let with = |path: &str| command_to_allow(path.as_ref());
         assert_eq!(
             with("/var/lib/relay"),
             "server allow --data-dir /var/lib/relay"

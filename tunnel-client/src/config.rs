@@ -120,7 +120,8 @@ pub struct Timeouts {
     pub tcp_handshake: Duration,
     /// A relay over TCP that leaves a question unanswered for so long is dead: 8 s.
     pub h2_silence: Duration,
-    /// From the handshake's end to the relay's Welcome: 5 s.
+    /// From the handshake's end to the relay's Welcome: 10 s, since whoever decides there whether to let
+    /// us in has 5 s.
     pub welcome: Duration,
     /// For the header of a visit's stream: 5 s.
     pub header: Duration,
@@ -143,7 +144,7 @@ impl Default for Timeouts {
             resolve: Duration::from_secs(5),
             tcp_handshake: Duration::from_secs(5),
             h2_silence: Duration::from_secs(8),
-            welcome: Duration::from_secs(5),
+            welcome: Duration::from_secs(10),
             header: Duration::from_secs(5),
             visitor_tls: Duration::from_secs(10),
             local_dial: Duration::from_secs(5),

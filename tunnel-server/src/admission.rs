@@ -22,6 +22,7 @@ pub type Upkeep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Somebody who asks to be let in. Its key is proved; all else is what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Applicant {
     /// The fingerprint of its key.
     pub id: ClientId,
@@ -30,18 +31,19 @@ pub struct Applicant {
     /// The private extension of its certificate (OID 1.3.6.1.4.1.65535.1), if it has one: a claim
     /// of the agent, up to 8 KiB, and no proof of anything by itself.
     pub extension: Option<Vec<u8>>,
-    /// The host names that it wants, and would get.
+    /// The host names that it wants in the name of this key.
     pub hosts: Vec<Hostname>,
 }
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// It may register.
     Admitted,
     /// It may not.
     Refused {
-        /// What the agent's user is told: why, and what to do.
+        /// What the agent's user is told: why, and what to do. Cut at 255 bytes, on one line.
         text: String,
         /// When the agent may ask again. Without it, the agent gives up.
         retry_after: Option<Duration>,
@@ -53,8 +55,8 @@ pub trait Admission: fmt::Debug + Send + Sync {
     /// Whether `applicant` may register.
     ///
     /// The relay waits for [`Timeouts::admission`](crate::config::Timeouts::admission) and then
-    /// drops the future: an agent that is not in yet is turned away for a while, one that is in
-    /// stays and is asked about again.
+    /// drops the future: an agent that is not in yet is turned away for a while; one that is in keeps
+    /// what it has, gets nothing more, and is asked about again.
     fn decide<'a>(&'a self, applicant: &'a Applicant) -> Deciding<'a>;
 
     /// Changes its value whenever the answers to the same questions may have changed: then they are

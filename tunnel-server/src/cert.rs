@@ -1,5 +1,6 @@
 //! The relay's own certificate: what agents see in the handshake.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,6 +8,8 @@ use rcgen::KeyPair;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use tunnel_common::key::MAX_KEY_FILE_BYTES;
+use tunnel_common::private_file::{self, Guard};
 use tunnel_common::tls::{self, CertificateError};
 
 /// Why a certificate can not be used.
@@ -22,6 +25,14 @@ pub enum PemError {
         what: &'static str,
         /// Why.
         source: pem::Error,
+    },
+    /// The key's file can not be read, or others may read or change it.
+    #[error("{path} can not be used as a private key: {source}")]
+    Unsafe {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// The file has no certificate.
     #[error("{0} holds no certificate in PEM")]
@@ -50,7 +61,13 @@ pub fn from_pem_files(chain: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Pem
     if certificates.is_empty() {
         return Err(PemError::Empty(chain.to_owned()));
     }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(read(key, "a private key"))?;
+    let secret = private_file::read(key, Guard::Secret, MAX_KEY_FILE_BYTES);
+    let secret = secret.map_err(|source| PemError::Unsafe {
+        path: key.to_owned(),
+        source,
+    })?;
+    let private = PrivateKeyDer::from_pem_slice(secret.as_bytes());
+    let private = private.map_err(read(key, "a private key"))?;
     let certified = tls::certified(certificates, private);
     let certified = certified.map_err(|source| PemError::Pair {
         chain: chain.to_owned(),
@@ -84,7 +101,8 @@ mod tests {
                 .and_then(|params| params.self_signed(&key))
                 .expect("signs");
             fs::write(folder.path().join("chain.pem"), certificate.pem()).expect("writes");
-            fs::write(folder.path().join("key.pem"), key.serialize_pem()).expect("writes");
+            let secret = folder.path().join("key.pem");
+            private_file::create(&secret, key.serialize_pem().as_bytes()).expect("writes");
             Self { folder, key }
         }
 

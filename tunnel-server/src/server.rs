@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use tunnel_common::budget::MemoryBudget;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::wire::code::Code;
@@ -185,10 +185,10 @@ impl Server {
 }
 
 async fn keep_up_admission(state: Arc<State>) {
-    let _ = state
-        .shutdown
-        .run_until_cancelled(state.admission.upkeep())
-        .await;
+    let upkeep = state.admission.upkeep();
+    if state.shutdown.run_until_cancelled(upkeep).await.is_some() {
+        error!("changes of who may register are not seen any more; restart the relay");
+    }
 }
 
 fn certificate_fingerprint(config: &Config) -> Result<KeyFingerprint, BindError> {

@@ -1,7 +1,7 @@
 //! The table of all live visits.
 //!
-//! One table serves whoever must look at visits or end them: shutdown and admission today, limits,
-//! rules and an access log later.
+//! One table serves whoever must look at visits or end them: shutdown today, limits, rules and an
+//! access log later.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -83,13 +83,6 @@ impl Visits {
         }
     }
 
-    /// Ends every visit that is live now and goes to `agent`.
-    pub(crate) fn end_agent(&self, agent: ClientId, code: Code) {
-        for visit in self.live.iter().filter(|visit| visit.agent == agent) {
-            visit.end(code);
-        }
-    }
-
     /// How many visits are live.
     pub(crate) fn len(&self) -> usize {
         self.live.len()
@@ -153,20 +146,6 @@ mod tests {
         assert_eq!(second.ended().await, Code::Draining);
         drop(second);
         assert_eq!(table.len(), 0);
-    }
-
-    #[tokio::test]
-    async fn one_agents_visits_can_be_ended_and_no_others() {
-        let table = Arc::new(Visits::new([1; 8]));
-        let enter = |name: &[u8]| {
-            let agent = ClientId::of_spki(name);
-            table.enter(table.draw_id(), agent, EndpointRef::default())
-        };
-        let (one, other) = (enter(b"one"), enter(b"other"));
-        table.end_agent(one.agent, Code::Policy);
-        table.end_all(Code::Draining);
-        assert_eq!(one.ended().await, Code::Policy);
-        assert_eq!(other.ended().await, Code::Draining);
     }
 
     #[test]

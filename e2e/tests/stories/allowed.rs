@@ -1,7 +1,7 @@
 //! Who may register, who decides it, and what a change of mind does.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use e2e::agent::{config, new_key, publish_as, same_key, start};
@@ -10,18 +10,18 @@ use e2e::origin::{echo, http};
 use e2e::pair::{self, Server, server};
 use e2e::peer::{connect, hello as agents, wanted};
 use e2e::poll::soon;
+use e2e::porter::{Porter, no, porter, relay_of, yes};
 use e2e::process::{self, Process, folder, tool};
 use e2e::relay::{Relay, relay_with};
 use e2e::visitor::{get, say, visit};
 use rcgen::KeyPair;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::{Frame, Refused};
 use tunnel_common::{key, tls};
 use tunnel_server::admission::allow_list::AllowList;
-use tunnel_server::admission::{Admission, Applicant, Deciding, Verdict, list_file};
+use tunnel_server::admission::list_file;
 use tunnel_server::config::Suffixes;
 
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
@@ -205,59 +205,9 @@ async fn what_is_wrong_with_a_list_is_told_at_the_start() {
     lost.logs("--data-dir").await;
 }
 
-/// Decides as the story says, and remembers whom it was asked about.
-#[derive(Debug)]
-struct Porter {
-    verdict: Mutex<Option<Verdict>>,
-    asked: Mutex<Vec<Applicant>>,
-    changes: watch::Sender<u64>,
-}
-
-impl Porter {
-    fn new(verdict: Option<Verdict>) -> Arc<Self> {
-        Arc::new(Self {
-            verdict: Mutex::new(verdict),
-            asked: Mutex::default(),
-            changes: watch::Sender::new(0),
-        })
-    }
-
-    fn changes_his_mind(&self, verdict: Option<Verdict>) {
-        *self.verdict.lock().expect("not poisoned") = verdict;
-        self.changes.send_modify(|change| *change += 1);
-    }
-
-    fn asked(&self) -> Vec<Applicant> {
-        self.asked.lock().expect("not poisoned").clone()
-    }
-}
-
-impl Admission for Porter {
-    fn decide<'a>(&'a self, applicant: &'a Applicant) -> Deciding<'a> {
-        self.asked
-            .lock()
-            .expect("not poisoned")
-            .push(applicant.clone());
-        match self.verdict.lock().expect("not poisoned").clone() {
-            Some(verdict) => Box::pin(std::future::ready(verdict)),
-            None => Box::pin(std::future::pending()),
-        }
-    }
-
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-}
-
-fn no(retry_after: Option<Duration>) -> Option<Verdict> {
-    let text = "the porter says no".to_owned();
-    Some(Verdict::Refused { text, retry_after })
-}
-
-async fn relay_of(porter: &Arc<Porter>, admission: Duration) -> Relay {
-    let porter = porter.clone();
-    relay_with(|config| {
-        config.admission = porter;
+/// A relay with a domain whose agents this porter decides about within so long.
+async fn relay_for(porter: &Arc<Porter>, admission: Duration) -> Relay {
+    relay_of(porter, |config| {
         config.timeouts.admission = admission;
         config.suffixes = Suffixes::These(vec![DOMAIN.parse().expect("a host name")]);
     })
@@ -270,19 +220,23 @@ const IMPATIENT: Duration = Duration::from_millis(50);
 #[tokio::test]
 async fn whoever_decides_gets_the_key_the_id_the_claim_and_the_names() {
     use rcgen::PublicKeyData as _;
-    let porter = Porter::new(Some(Verdict::Admitted));
-    let (relay, key, origin) = (relay_of(&porter, PATIENT).await, new_key(), http("x").await);
+    let porter = porter(|_| yes());
+    let (relay, key, origin) = (
+        relay_for(&porter, PATIENT).await,
+        new_key(),
+        http("x").await,
+    );
     let mut config = config(&relay, same_key(&key), origin.address);
     config.endpoint.claim = Some(vec![0xca, 0xfe]);
     let agent = start(config);
     let host = agent.host().await;
-    let applicant = Applicant {
-        id: key::fingerprint(&key),
-        public_key: key.subject_public_key_info(),
-        extension: Some(vec![0xca, 0xfe]),
-        hosts: vec![host.parse().expect("a host name")],
+    let [applicant] = &porter.asked()[..] else {
+        panic!("asked once: {:?}", porter.asked());
     };
-    assert_eq!(porter.asked(), [applicant]);
+    assert_eq!(applicant.id, key::fingerprint(&key));
+    assert_eq!(applicant.public_key, key.subject_public_key_info());
+    assert_eq!(applicant.extension.as_deref(), Some(&[0xca, 0xfe][..]));
+    assert_eq!(applicant.hosts, [host.parse().expect("a host name")]);
     // Visitors do not see what the agent told the relay.
     let visitor = visit(relay.public, &host).await.expect("visits");
     let shown = e2e::visitor::certificate(&visitor);
@@ -291,8 +245,8 @@ async fn whoever_decides_gets_the_key_the_id_the_claim_and_the_names() {
 
 #[tokio::test]
 async fn a_refusal_for_good_ends_the_agent_and_another_one_lets_it_come_again() {
-    let porter = Porter::new(no(None));
-    let (relay, origin) = (relay_of(&porter, PATIENT).await, http("x").await);
+    let porter = porter(|_| no(None));
+    let (relay, origin) = (relay_for(&porter, PATIENT).await, http("x").await);
     let refused = start(config(&relay, new_key(), origin.address))
         .refused()
         .await;
@@ -301,21 +255,21 @@ async fn a_refusal_for_good_ends_the_agent_and_another_one_lets_it_come_again() 
         "{refused}"
     );
 
-    porter.changes_his_mind(no(Some(Duration::from_millis(1))));
+    porter.changes_his_mind(|_| no(Some(Duration::from_millis(1))));
     let agent = start(config(&relay, new_key(), origin.address));
     let again = || porter.asked().len() >= 4;
     e2e::poll::eventually("it comes again and again", again).await;
-    porter.changes_his_mind(Some(Verdict::Admitted));
+    porter.changes_his_mind(|_| yes());
     agent.serves().await;
 }
 
 #[tokio::test]
 async fn one_who_changes_his_mind_is_heard_at_once() {
-    let porter = Porter::new(Some(Verdict::Admitted));
-    let relay = relay_of(&porter, PATIENT).await;
+    let porter = porter(|_| yes());
+    let relay = relay_for(&porter, PATIENT).await;
     let peer = connect(relay.api, &new_key(), 10).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
-    porter.changes_his_mind(no(Some(Duration::from_secs(7))));
+    porter.changes_his_mind(|_| no(Some(Duration::from_secs(7))));
     let refused = Refused {
         code: Code::Refused.number(),
         text: "the porter says no".to_owned(),
@@ -331,8 +285,8 @@ async fn one_who_changes_his_mind_is_heard_at_once() {
 
 #[tokio::test]
 async fn new_wishes_are_asked_about_too() {
-    let porter = Porter::new(Some(Verdict::Admitted));
-    let relay = relay_of(&porter, PATIENT).await;
+    let porter = porter(|_| yes());
+    let relay = relay_for(&porter, PATIENT).await;
     let peer = connect(relay.api, &new_key(), 10).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     let host = format!("{}.{DOMAIN}", peer.id);
@@ -349,8 +303,8 @@ async fn new_wishes_are_asked_about_too() {
 
 #[tokio::test]
 async fn one_who_does_not_decide_turns_strangers_away_and_keeps_those_who_are_in() {
-    let porter = Porter::new(None);
-    let relay = relay_of(&porter, IMPATIENT).await;
+    let porter = porter(|_| None);
+    let relay = relay_for(&porter, IMPATIENT).await;
     let stranger = connect(relay.api, &new_key(), 10).await;
     let mut control = stranger.control().await;
     let hello = Frame::Hello(agents(1, 0));
@@ -360,15 +314,15 @@ async fn one_who_does_not_decide_turns_strangers_away_and_keeps_those_who_are_in
     };
     assert!(refused.retry_after.is_some(), "{refused:?}");
 
-    porter.changes_his_mind(Some(Verdict::Admitted));
+    porter.changes_his_mind(|_| yes());
     let peer = connect(relay.api, &new_key(), 10).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     let asked = porter.asked().len();
-    porter.changes_his_mind(None);
+    porter.changes_his_mind(|_| None);
     let again = || porter.asked().len() >= asked + 3;
     e2e::poll::eventually("he is asked again and again", again).await;
     assert_eq!(e2e::arrival::rounds(&mut control, 1).await, []);
-    porter.changes_his_mind(no(None));
+    porter.changes_his_mind(|_| no(None));
     assert!(matches!(control.next().await, Some(Frame::Refused(_))));
 }
 

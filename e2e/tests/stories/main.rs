@@ -18,6 +18,7 @@ mod one_port;
 mod processes;
 mod proxies;
 mod refusals;
+mod removal;
 mod replaced;
 mod routing;
 mod second;

@@ -130,7 +130,11 @@ impl Keeper {
                 return Err(refused.clone());
             }
             let wait = ended.wait(&mut backoff);
-            warn!(relay = %self.dialler.relay(), again_in = ?wait, "{ended}");
+            // The reason comes last: it may end with a command to be pasted.
+            warn!(
+                "trying {} again in {wait:.1?}: {ended}",
+                self.dialler.relay()
+            );
             if shutdown.run_until_cancelled(sleep(wait)).await.is_none() {
                 return Ok(());
             }

@@ -84,22 +84,26 @@ impl AllowList {
         let (mut read, mut last) = (None, None);
         loop {
             looks.tick().await;
-            let stamps = Some(self.stamps());
-            if stamps == last && stamps != read {
-                self.read_again();
-                read = stamps.clone();
+            let stamps = Some(self.stamps().await);
+            // A list that changes at every look is read as it is: a removal does not wait for its end.
+            let has_waited = last != read;
+            if stamps != read && (stamps == last || has_waited) {
+                self.read_again().await;
+                read.clone_from(&stamps);
             }
             last = stamps;
         }
     }
 
-    fn stamps(&self) -> Vec<Option<Stamp>> {
-        self.files.iter().map(|path| Stamp::of(path)).collect()
+    async fn stamps(&self) -> Vec<Option<Stamp>> {
+        let files = self.files.clone();
+        off_the_reactor(move || files.iter().map(|path| Stamp::of(path)).collect()).await
     }
 
     /// Takes what the files say now. A file that can not be used changes nothing.
-    fn read_again(&self) {
-        match read_all(&self.files, &self.ids) {
+    async fn read_again(&self) {
+        let (files, ids) = (self.files.clone(), self.ids.clone());
+        match off_the_reactor(move || read_all(&files, &ids)).await {
             Ok(ids) if ids == **self.now.load() => {}
             Ok(ids) => {
                 info!(
@@ -133,6 +137,18 @@ impl Admission for AllowList {
 
     fn upkeep(&self) -> Upkeep<'_> {
         Box::pin(self.watch())
+    }
+}
+
+/// Files may be on a network, and slow.
+async fn off_the_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // The runtime ends, and this with it; or the work panicked.
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

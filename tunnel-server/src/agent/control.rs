@@ -1,72 +1,61 @@
 //! The control stream of an agent that was let in.
+//!
+//! One loop in which nothing waits: what is said goes out through [`Mouth`], and the question whether
+//! the agent may stay is asked beside it, so that a removal is taken at once whatever the agent does.
 
-use std::pin::pin;
+use std::pin::Pin;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tracing::info;
-use tunnel_common::stream::control::{ControlRecv, ControlSend};
+use tunnel_common::stream::control::ControlRecv;
 use tunnel_common::wire::code::Code;
-use tunnel_common::wire::control::{ControlReader, ControlWriter};
-use tunnel_common::wire::frame::{Frame, Refused};
+use tunnel_common::wire::control::ControlReader;
+use tunnel_common::wire::frame::Frame;
 
+use super::asking::{Answer, ask};
 use super::error::SessionError;
+use super::mouth::Mouth;
 use super::presence::Presence;
 use crate::state::State;
 
 /// The receiving half of a control stream.
 pub(super) type Reader = ControlReader<ControlRecv>;
-/// The sending half of a control stream.
-pub(super) type Writer = ControlWriter<ControlSend>;
 /// Tells when the agent must be asked about again.
 pub(super) type Rules = watch::Receiver<u64>;
 
-/// Sends a frame to an agent, which must take it in time: one that does not read would hold up
-/// its own session, and with it the session's end.
-pub(super) async fn say(
-    writer: &mut Writer,
-    frame: &Frame,
-    state: &State,
-) -> Result<(), SessionError> {
-    let saying = timeout(state.timeouts.control_write, writer.send(frame));
-    Ok(saying.await.map_err(|_| SessionError::Deaf)??)
+/// One agent's control stream.
+#[derive(Debug)]
+struct Control<'a> {
+    presence: Presence,
+    mouth: &'a mut Mouth,
+    state: &'a State,
+    /// What to do about a question: the newest reason counts, and a wish more than a rule.
+    due: Option<Cause>,
+    nonce: u64,
 }
 
-/// Sends a frame, and lets no change of the rules wait for it: an agent that does not read would put
-/// off its own removal. What has changed for one that may stay is told next.
-async fn tell(
-    writer: &mut Writer,
-    frame: Frame,
-    presence: &mut Presence,
-    rules: &mut Rules,
-    state: &State,
-) -> Result<(), SessionError> {
-    let mut next = Some(frame);
-    while let Some(frame) = next.take() {
-        let mut saying = pin!(say(writer, &frame, state));
-        loop {
-            tokio::select! {
-                said = &mut saying => break said?,
-                Ok(()) = rules.changed() => {
-                    // An error can not be told behind half a frame: the connection's end tells it.
-                    let changed = presence.reconsider(state).await;
-                    if let Some(granted) = changed.map_err(SessionError::Refused)? {
-                        let rev = presence.rev();
-                        next = Some(Frame::Granted { rev, granted });
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
+/// Why the question is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    /// A rule has changed: the agent is told what is different.
+    Rules,
+    /// The agent wishes for something: it gets an answer.
+    Wish,
+}
+
+/// A question that was asked.
+struct Asked<'a> {
+    cause: Cause,
+    answer: Pin<Box<dyn Future<Output = Answer> + Send + 'a>>,
 }
 
 /// Serves the control stream until the connection ends or should be closed, and says with which
 /// code.
 pub(super) async fn run(
     mut reader: Reader,
-    writer: &mut Writer,
-    mut presence: Presence,
+    mouth: &mut Mouth,
+    presence: Presence,
     mut rules: Rules,
     state: &State,
 ) -> Result<Code, SessionError> {
@@ -75,41 +64,51 @@ pub(super) async fn run(
     let mut keep_alive = interval_at(Instant::now() + every, every);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut windows = tunnel.budget().lower_windows();
-    let mut nonce = 0;
+    let mut control = Control {
+        presence,
+        mouth,
+        state,
+        due: None,
+        nonce: 0,
+    };
+    let (mut asked, mut speaks) = (None, true);
     loop {
+        if asked.is_none() {
+            asked = control.ask();
+        }
+        let has_room = control.mouth.has_room();
         tokio::select! {
-            frame = reader.next() => match frame? {
-                Some(frame) => answer(frame, writer, &mut presence, &mut rules, state).await?,
-                // It has said goodbye, and closes when its visits are over.
-                None if let Some(until) = presence.leaves() => {
-                    let _ = timeout_at(until, tunnel.connection().closed()).await;
-                    return Ok(Code::None);
-                }
-                None => return Err(SessionError::Protocol("the control stream ended")),
-            },
+            biased;
+            room = control.mouth.room() => room?,
+            (cause, answer) = answered(&mut asked) => {
+                asked = None;
+                control.settle(cause, answer)?;
+            }
+            Ok(()) = rules.changed() => control.is_due(Cause::Rules),
+            () = due(control.presence.ask_again()) => control.is_due(Cause::Rules),
             _ = keep_alive.tick() => if tunnel.visits_in_flight() > 0 {
-                nonce += 1;
-                tell(writer, Frame::Ping { nonce }, &mut presence, &mut rules, state).await?;
+                control.ping()?;
             },
             () = tunnel.doubted() => {
-                nonce += 1;
+                let nonce = control.ping()?;
                 tunnel.asked(nonce);
-                tell(writer, Frame::Ping { nonce }, &mut presence, &mut rules, state).await?;
             }
-            window = windows.next() => {
-                tunnel.connection().lower_window(window);
-            }
-            Ok(()) = rules.changed() => reconsider(writer, &mut presence, state).await?,
-            () = due(presence.ask_again()) => {
-                reconsider(writer, &mut presence, state).await?;
-            }
-            // An agent that says goodbye and stays must not stay for ever.
-            () = due(presence.leaves()) => return Ok(Code::None),
+            window = windows.next() => tunnel.connection().lower_window(window),
+            // An agent that says goodbye must not stay for ever.
+            () = due(control.presence.leaves()) => return Ok(Code::None),
+            () = tunnel.connection().closed(), if !speaks => return Ok(Code::None),
             () = tunnel.drained() => {
                 // What the last visit sent may still be on its way.
                 let _ = timeout(state.timeouts.goodbye, tunnel.connection().closed()).await;
                 return Ok(Code::Replaced);
             }
+            // Last: an agent that speaks all the time keeps nothing else from being heard.
+            frame = reader.next(), if speaks && has_room => match frame? {
+                Some(frame) => control.hear(frame)?,
+                // It has said goodbye, and closes when its visits are over.
+                None if control.presence.leaves().is_some() => speaks = false,
+                None => return Err(SessionError::Protocol("the control stream ended")),
+            },
         }
     }
 }
@@ -122,60 +121,67 @@ async fn due(at: Option<Instant>) {
     }
 }
 
-/// The rules have changed: what was granted may not be any more, or what was not may be now.
-async fn reconsider(
-    writer: &mut Writer,
-    presence: &mut Presence,
-    state: &State,
-) -> Result<(), SessionError> {
-    match presence.reconsider(state).await {
-        Ok(None) => Ok(()),
-        Ok(Some(granted)) => {
-            let rev = presence.rev();
-            say(writer, &Frame::Granted { rev, granted }, state).await
-        }
-        Err(refused) => Err(turn_away(writer, refused, state).await),
+/// Ready when what was asked is answered. Cancel safe.
+async fn answered(asked: &mut Option<Asked<'_>>) -> (Cause, Answer) {
+    match asked {
+        None => std::future::pending().await,
+        Some(asked) => (asked.cause, asked.answer.as_mut().await),
     }
 }
 
-/// Tells the agent why it may not stay. What that fails by is told by the connection's end.
-pub(super) async fn turn_away(
-    writer: &mut Writer,
-    refused: Refused,
-    state: &State,
-) -> SessionError {
-    match say(writer, &Frame::Refused(refused.clone()), state).await {
-        Ok(()) => SessionError::Refused(refused),
-        Err(error) => error,
-    }
-}
-
-async fn answer(
-    frame: Frame,
-    writer: &mut Writer,
-    presence: &mut Presence,
-    rules: &mut Rules,
-    state: &State,
-) -> Result<(), SessionError> {
-    match frame {
-        Frame::Ping { nonce } => {
-            tell(writer, Frame::Pong { nonce }, presence, rules, state).await?;
+impl<'a> Control<'a> {
+    fn is_due(&mut self, cause: Cause) {
+        if self.due != Some(Cause::Wish) {
+            self.due = Some(cause);
         }
-        Frame::Wanted { rev, wanted } => match presence.want(rev, wanted, state).await {
-            Ok(granted) => {
-                let answer = Frame::Granted { rev, granted };
-                tell(writer, answer, presence, rules, state).await?;
+    }
+
+    /// Asks what is due.
+    fn ask(&mut self) -> Option<Asked<'a>> {
+        let cause = self.due.take()?;
+        let question = self.presence.question(&self.state.names);
+        let answer = Box::pin(ask(question, self.state));
+        Some(Asked { cause, answer })
+    }
+
+    /// Acts on an answer, and tells the agent what it must know.
+    fn settle(&mut self, cause: Cause, answer: Answer) -> Result<(), SessionError> {
+        let rev = answer.rev;
+        let before = self.presence.granted().cloned();
+        let granted = self.presence.settle(answer, self.state);
+        let granted = granted.map_err(SessionError::Refused)?;
+        let drains = self.presence.leaves().is_some() || self.presence.tunnel().is_retired();
+        let is_news = before.as_ref() != Some(&granted) && !drains;
+        if cause == Cause::Wish || is_news {
+            self.mouth.say(Frame::Granted { rev, granted })?;
+        }
+        Ok(())
+    }
+
+    fn ping(&mut self) -> Result<u64, SessionError> {
+        self.nonce += 1;
+        let nonce = self.nonce;
+        self.mouth.say(Frame::Ping { nonce })?;
+        Ok(nonce)
+    }
+
+    fn hear(&mut self, frame: Frame) -> Result<(), SessionError> {
+        match frame {
+            Frame::Ping { nonce } => self.mouth.say(Frame::Pong { nonce })?,
+            Frame::Wanted { rev, wanted } => {
+                self.presence.wish(rev, wanted);
+                self.is_due(Cause::Wish);
             }
-            Err(refused) => return Err(turn_away(writer, refused, state).await),
-        },
-        Frame::Leaving => {
-            presence.leave(Instant::now() + state.timeouts.leaving);
-            info!("the agent leaves");
+            Frame::Leaving => {
+                let until = Instant::now() + self.state.timeouts.leaving;
+                self.presence.leave(until);
+                info!("the agent leaves");
+            }
+            Frame::Hello(_) => return Err(SessionError::Protocol("a second Hello")),
+            Frame::Pong { nonce } => self.presence.tunnel().answered(nonce),
+            // Nothing that a relay acts on.
+            _ => {}
         }
-        Frame::Hello(_) => return Err(SessionError::Protocol("a second Hello")),
-        Frame::Pong { nonce } => presence.tunnel().answered(nonce),
-        // Nothing that a relay acts on.
-        _ => {}
+        Ok(())
     }
-    Ok(())
 }

@@ -1,6 +1,7 @@
 //! The agents' side.
 
 pub(crate) mod acceptor;
+mod asking;
 pub(crate) mod bind;
 mod connection;
 mod control;
@@ -8,9 +9,11 @@ mod error;
 mod grant;
 pub(crate) mod h2;
 pub(crate) mod identity;
+mod mouth;
 pub(crate) mod open;
 mod presence;
 mod quic;
 pub(crate) mod registry;
+pub(crate) mod right;
 mod session;
 pub(crate) mod tunnel;

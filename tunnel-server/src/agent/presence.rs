@@ -1,9 +1,14 @@
 //! A tunnel as others see it: whose keys it proved, and which of their endpoints it serves.
+//!
+//! 1. [`Presence::question`]: what the agent wishes for, by which keys; it is asked by `asking`.
+//! 2. [`Presence::settle`]: what was decided becomes rights, memberships in the registry, and the
+//!    answer to the wishes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::warn;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::ClientId;
@@ -11,18 +16,21 @@ use tunnel_common::proof::Exporter;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::{Granted, Outcome, Refused, Wanted};
 
+use super::asking::{Answer, Claimed, Decision, Question, undecided};
 use super::grant::{Claim, MAX_ENDPOINTS, grant, hosts, too_many};
 use super::identity::Identity;
 use super::registry::Membership;
 use super::registry::core::{JoinError, Place};
+use super::right::Right;
 use super::tunnel::Tunnel;
-use crate::admission::{Applicant, Verdict};
+use crate::admission::Applicant;
+use crate::names::Names;
 use crate::state::State;
 
 /// When a tunnel that came too late may come again, in milliseconds: its process knows more by then.
 const OUTDATED_RETRY_MS: u64 = 5_000;
-/// When an agent may come again about which nobody could decide in time.
-const UNDECIDED_RETRY_MS: u64 = 5_000;
+/// Wishes of one agent that are answered; the rest is not looked at.
+const MAX_WISHES: usize = 16;
 
 /// A tunnel in the registry. Dropping it takes the tunnel out.
 #[derive(Debug)]
@@ -33,24 +41,33 @@ pub(super) struct Presence {
     exporter: Exporter,
     rev: u64,
     wanted: Vec<Wanted>,
-    /// What the agent was told last.
-    granted: Vec<Granted>,
-    memberships: HashMap<ClientId, Membership>,
+    /// What the agent was told last; nothing before it was let in.
+    granted: Option<Vec<Granted>>,
+    held: HashMap<ClientId, Held>,
     ask_again: Option<Instant>,
     /// When an agent that has said that it goes must have gone.
     leaves: Option<Instant>,
 }
 
-/// What was decided about a key.
-enum Standing {
-    Admitted,
-    Refused(Refused),
-    /// Nobody said in time.
-    Undecided,
+/// A key that is admitted on this tunnel.
+#[derive(Debug)]
+struct Held {
+    identity: Identity,
+    right: Arc<Right>,
+    /// The names for which it was admitted.
+    hosts: Vec<Hostname>,
+    membership: Option<Membership>,
+}
+
+impl Held {
+    /// Whether a visit goes on by this right that nobody can come by any more.
+    fn has_visits(&self) -> bool {
+        self.membership.is_none() && Arc::strong_count(&self.right) > 1
+    }
 }
 
 impl Presence {
-    /// A tunnel over whose handshake `main` was proved. Nobody sees it before [`want`](Self::want).
+    /// A tunnel over whose handshake `main` was proved. Nobody sees it before it is settled.
     pub(super) fn new(tunnel: Tunnel, place: Place, main: Identity, exporter: Exporter) -> Self {
         Self {
             tunnel: Arc::new(tunnel),
@@ -59,8 +76,8 @@ impl Presence {
             exporter,
             rev: 0,
             wanted: vec![],
-            granted: vec![],
-            memberships: HashMap::new(),
+            granted: None,
+            held: HashMap::new(),
             ask_again: None,
             leaves: None,
         }
@@ -71,43 +88,13 @@ impl Presence {
         &self.tunnel
     }
 
-    /// The revision of the agent's wishes.
-    pub(super) fn rev(&self) -> u64 {
-        self.rev
-    }
-
-    /// Takes the agent's wishes and answers them; visits come accordingly from now on. An error means
-    /// that the agent may not stay: the tunnel is in the registry no more.
-    pub(super) async fn want(
-        &mut self,
-        rev: u64,
-        wanted: Vec<Wanted>,
-        state: &State,
-    ) -> Result<Vec<Granted>, Refused> {
+    /// Takes the agent's wishes. They are answered when they are settled.
+    pub(super) fn wish(&mut self, rev: u64, mut wanted: Vec<Wanted>) {
+        wanted.truncate(MAX_WISHES);
         (self.rev, self.wanted) = (rev, wanted);
-        if self.leaves.is_some() {
-            let refused = Outcome::Refused(refusal(JoinError::Outdated));
-            return Ok(self.answer_all(&refused));
-        }
-        self.granted = self.settle(state).await?;
-        Ok(self.granted.clone())
     }
 
-    /// Asks again whether the agent may stay, and what it may serve. Gives the answer to its wishes
-    /// if that is another one now.
-    pub(super) async fn reconsider(
-        &mut self,
-        state: &State,
-    ) -> Result<Option<Vec<Granted>>, Refused> {
-        let granted = self.settle(state).await?;
-        if granted == self.granted || self.leaves.is_some() {
-            return Ok(None);
-        }
-        self.granted.clone_from(&granted);
-        Ok(Some(granted))
-    }
-
-    /// When [`reconsider`](Self::reconsider) is due although no rule has changed.
+    /// When the question is to be asked again although no rule has changed.
     pub(super) fn ask_again(&self) -> Option<Instant> {
         self.ask_again
     }
@@ -115,9 +102,8 @@ impl Presence {
     /// The agent goes, and must have gone `by` then: no more visits; those in flight go on.
     pub(super) fn leave(&mut self, by: Instant) {
         self.leaves = Some(by);
-        for membership in self.memberships.values() {
-            // Fails only for a tunnel that has lost its place, and gets no visits anyway.
-            let _ = membership.serve(None);
+        for held in self.held.values_mut() {
+            held.membership = None;
         }
     }
 
@@ -126,49 +112,34 @@ impl Presence {
         self.leaves
     }
 
-    fn answer_all(&self, outcome: &Outcome) -> Vec<Granted> {
-        let answer = |wish: &Wanted| Granted {
-            endpoint: wish.endpoint.clone(),
-            outcome: outcome.clone(),
-        };
-        self.wanted.iter().map(answer).collect()
-    }
-
-    async fn settle(&mut self, state: &State) -> Result<Vec<Granted>, Refused> {
-        let settled = self.ask_and_serve(state).await;
-        if settled.is_err() {
-            self.memberships.clear();
-        }
-        settled
-    }
-
-    async fn ask_and_serve(&mut self, state: &State) -> Result<Vec<Granted>, Refused> {
+    /// What must be asked: who may come in for what is wished, and who may stay.
+    pub(super) fn question(&mut self, names: &Names) -> Question {
         self.ask_again = None;
-        let wanted = self.wanted.clone();
-        let mut claims: Vec<_> = (0..)
-            .zip(&wanted)
-            .map(|(at, wish)| (wish, self.identify(at, wish)))
+        let claims: Vec<Claimed> = (0..)
+            .zip(&self.wanted)
+            .map(|(at, wish)| (wish.clone(), self.identify(at, wish)))
             .collect();
-        let main = self.main.clone();
-        self.admit(&main, &claims, state).await?;
-        for at in 0..claims.len() {
-            if let (_, Ok(identity)) = &claims[at]
-                && identity.id != main.id
-                && let Err(refused) = self.admit(&identity.clone(), &claims, state).await
-            {
-                claims[at].1 = Err(refused);
+        let mut identities = vec![self.main.clone()];
+        let claimed = claims
+            .iter()
+            .filter_map(|(_, claimed)| claimed.as_ref().ok());
+        let held = self.held.values().map(|held| &held.identity);
+        for identity in claimed.chain(held) {
+            if identities.iter().all(|known| known.id != identity.id) {
+                identities.push(identity.clone());
             }
         }
-        self.enter(&mut claims, state)?;
-        let claims: Vec<_> = claims
-            .into_iter()
-            .map(|(wish, identity)| Claim {
-                wish,
-                id: identity.map(|identity| identity.id),
-            })
-            .collect();
-        let granted = grant(&state.names, &claims);
-        self.serve(&claims, granted)
+        let applicant = |identity: Identity| Applicant {
+            id: identity.id,
+            hosts: hosts_of(identity.id, &claims, names),
+            public_key: identity.public_key,
+            extension: identity.extension,
+        };
+        Question {
+            rev: self.rev,
+            applicants: identities.into_iter().map(applicant).collect(),
+            claims,
+        }
     }
 
     /// Whose name a wish is for: that of the handshake's key, or of another that is proved.
@@ -185,88 +156,185 @@ impl Presence {
         Identity::of(&certificate).ok_or_else(|| bad("the certificate can not be read".to_owned()))
     }
 
-    /// Asks whether the key of `identity` may register for what is claimed in its name. One that may
-    /// not loses its visits at once.
-    async fn admit(
+    /// Acts on what was decided: visits come accordingly from now on. Gives the answer to the
+    /// wishes. An error means that the agent may not stay: all its rights on this tunnel are gone.
+    pub(super) fn settle(
         &mut self,
-        identity: &Identity,
-        claims: &[(&Wanted, Result<Identity, Refused>)],
+        answer: Answer,
+        state: &State,
+    ) -> Result<Vec<Granted>, Refused> {
+        let settled = self.take(answer, state);
+        if settled.is_err() {
+            self.held.values().for_each(|held| held.right.revoke());
+            self.held.clear();
+        }
+        self.granted = Some(settled.clone()?);
+        settled
+    }
+
+    /// What the agent was told last.
+    pub(super) fn granted(&self) -> Option<&Vec<Granted>> {
+        self.granted.as_ref()
+    }
+
+    fn take(&mut self, answer: Answer, state: &State) -> Result<Vec<Granted>, Refused> {
+        let mut claims = answer.claims;
+        for (id, hosts, decision) in answer.decisions {
+            if let Err(refused) = self.decided(id, hosts, decision, &mut claims, state) {
+                self.remember_to_ask(&refused);
+                if id == self.main.id {
+                    return Err(refused);
+                }
+                refuse(&mut claims, id, &refused);
+            }
+        }
+        if self.leaves.is_some() || self.tunnel.is_retired() {
+            return Ok(self.answer_all(&Outcome::Refused(refusal(JoinError::Outdated))));
+        }
+        self.enter(&mut claims, state)?;
+        let claims: Vec<_> = claims
+            .iter()
+            .map(|(wish, identity)| Claim {
+                wish,
+                id: identity.as_ref().map(|i| i.id).map_err(Refused::clone),
+            })
+            .collect();
+        let granted = grant(&state.names, &claims);
+        self.serve(&claims, granted)
+    }
+
+    /// Gives or takes the right of one key.
+    fn decided(
+        &mut self,
+        id: ClientId,
+        hosts: Vec<Hostname>,
+        decision: Decision,
+        claims: &mut [Claimed],
         state: &State,
     ) -> Result<(), Refused> {
-        let id = identity.id;
-        let own = claims
-            .iter()
-            .filter(|(_, claimed)| claimed.as_ref().is_ok_and(|claimed| claimed.id == id));
-        let hosts = own.filter_map(|(wish, _)| hosts(&state.names, id, wish).ok());
-        match decide(identity, hosts.flatten().collect(), state).await {
-            Standing::Admitted => Ok(()),
-            Standing::Refused(refused) => {
-                if self.memberships.remove(&id).is_some() {
-                    state.visits.end_agent(id, Code::Policy);
+        match decision {
+            Decision::Refused(refused) => {
+                if let Some(held) = self.held.remove(&id) {
+                    held.right.revoke();
                 }
                 Err(refused)
             }
-            Standing::Undecided if self.memberships.contains_key(&id) => {
-                warn!("nobody decided in time whether the agent may stay; it stays for now");
-                self.ask_again = Some(Instant::now() + state.timeouts.admission);
+            Decision::Admitted => {
+                if let Some(held) = self.held.get_mut(&id) {
+                    held.hosts = hosts;
+                } else if let Some(identity) = self.identity(id, claims) {
+                    let right = Arc::new(Right::new(id));
+                    let membership = None;
+                    let held = Held {
+                        identity,
+                        right,
+                        hosts,
+                        membership,
+                    };
+                    self.held.insert(id, held);
+                }
                 Ok(())
             }
-            Standing::Undecided => Err(Refused {
-                code: Code::Refused.number(),
-                text: "the relay could not find out in time whether to let this agent in"
-                    .to_owned(),
-                retry_after: Some(UNDECIDED_RETRY_MS),
-            }),
+            Decision::Undecided => match self.held.get(&id) {
+                // What was decided before stands, and nothing beyond it.
+                Some(held) if hosts.iter().all(|host| held.hosts.contains(host)) => {
+                    warn!("nobody decided in time whether the agent may stay; it stays for now");
+                    self.ask_again = Some(Instant::now() + state.timeouts.admission);
+                    Ok(())
+                }
+                Some(_) => {
+                    refuse(claims, id, &undecided());
+                    self.ask_again = Some(Instant::now() + state.timeouts.admission);
+                    Ok(())
+                }
+                None => Err(undecided()),
+            },
         }
     }
 
-    /// Makes the tunnel a member for each key that is claimed, and for no other.
-    fn enter(
-        &mut self,
-        claims: &mut [(&Wanted, Result<Identity, Refused>)],
-        state: &State,
-    ) -> Result<(), Refused> {
-        let claimed = |id| id == self.main.id || claims.iter().any(|(_, c)| is_of(c, id));
-        self.memberships.retain(|id, _| claimed(*id));
-        self.member(self.main.id, state).map_err(refusal)?;
-        for (_, claimed) in claims {
-            if let Ok(identity) = claimed
-                && let Err(error) = self.member(identity.id, state)
-            {
-                *claimed = Err(refusal(error));
+    fn identity(&self, id: ClientId, claims: &[Claimed]) -> Option<Identity> {
+        let mut claimed = claims
+            .iter()
+            .filter_map(|(_, claimed)| claimed.as_ref().ok());
+        let claimed = claimed.find(|identity| identity.id == id).cloned();
+        claimed.or_else(|| (id == self.main.id).then(|| self.main.clone()))
+    }
+
+    /// A refusal that may pass is asked about again by ourselves: over this tunnel the agent does not.
+    fn remember_to_ask(&mut self, refused: &Refused) {
+        if let Some(after) = refused.retry_after {
+            let at = Instant::now() + Duration::from_millis(after);
+            self.ask_again = Some(self.ask_again.map_or(at, |other| other.min(at)));
+        }
+    }
+
+    fn answer_all(&self, outcome: &Outcome) -> Vec<Granted> {
+        let answer = |wish: &Wanted| Granted {
+            endpoint: wish.endpoint.clone(),
+            outcome: outcome.clone(),
+        };
+        self.wanted.iter().map(answer).collect()
+    }
+
+    /// Makes the tunnel a member for each key that is claimed, and for no other. What is over is
+    /// forgotten.
+    fn enter(&mut self, claims: &mut [Claimed], state: &State) -> Result<(), Refused> {
+        let main = self.main.id;
+        for (id, held) in &mut self.held {
+            if *id != main && !claims.iter().any(|(_, claimed)| is_of(claimed, *id)) {
+                held.membership = None;
             }
         }
-        Ok(())
-    }
-
-    fn member(&mut self, id: ClientId, state: &State) -> Result<(), JoinError> {
-        if !self.memberships.contains_key(&id) {
-            let membership = state.registry.enter(id, self.tunnel.clone(), self.place)?;
-            self.memberships.insert(id, membership);
+        self.held.retain(|id, held| {
+            *id == main || held.has_visits() || claims.iter().any(|(_, c)| is_of(c, *id))
+        });
+        let mut outdated = vec![];
+        for (id, held) in &mut self.held {
+            let is_claimed = *id == main || claims.iter().any(|(_, c)| is_of(c, *id));
+            if held.membership.is_none() && is_claimed {
+                let entered = state.registry.enter(&held.right, &self.tunnel, self.place);
+                match entered {
+                    Ok(membership) => held.membership = Some(membership),
+                    Err(error) => outdated.push((*id, refusal(error))),
+                }
+            }
+        }
+        for (id, refused) in outdated {
+            if id == main {
+                return Err(refused);
+            }
+            refuse(claims, id, &refused);
         }
         Ok(())
     }
 
     /// Lets visits come for what is granted, and for nothing else.
     fn serve(
-        &mut self,
+        &self,
         claims: &[Claim<'_>],
         mut granted: Vec<Granted>,
     ) -> Result<Vec<Granted>, Refused> {
-        for (id, membership) in &self.memberships {
+        for (id, held) in &self.held {
+            let Some(membership) = &held.membership else {
+                continue;
+            };
             let grants = claims.iter().zip(&mut granted);
             let mut own = grants.filter(|(claim, _)| claim.id == Ok(*id));
             let served = own.find(|(_, granted)| matches!(granted.outcome, Outcome::Urls(_)));
-            let Some((_, granted)) = served.filter(|_| self.leaves.is_none()) else {
-                // As above.
-                let _ = membership.serve(None);
+            let endpoint = served.as_ref().map(|(_, granted)| granted.endpoint.clone());
+            let Err(error) = membership.serve(endpoint) else {
                 continue;
             };
-            if let Err(error) = membership.serve(Some(granted.endpoint.clone())) {
-                if *id == self.main.id {
+            match served {
+                Some(_) if *id == self.main.id && self.granted.is_none() => {
                     return Err(refusal(error));
                 }
-                granted.outcome = Outcome::Refused(refusal(error));
+                Some((_, granted)) if self.granted.is_none() => {
+                    granted.outcome = Outcome::Refused(refusal(error));
+                }
+                // A tunnel that has lost its place gets no visits, and drains: it is told nothing by
+                // which the agent would cut what is in flight.
+                _ => {}
             }
         }
         Ok(granted)
@@ -277,24 +345,21 @@ fn is_of(claimed: &Result<Identity, Refused>, id: ClientId) -> bool {
     claimed.as_ref().is_ok_and(|claimed| claimed.id == id)
 }
 
-async fn decide(identity: &Identity, hosts: Vec<Hostname>, state: &State) -> Standing {
-    let applicant = Applicant {
-        id: identity.id,
-        public_key: identity.public_key.clone(),
-        extension: identity.extension.clone(),
-        hosts,
-    };
-    let deciding = state.admission.decide(&applicant);
-    match timeout(state.timeouts.admission, deciding).await {
-        Ok(Verdict::Admitted) => Standing::Admitted,
-        Ok(Verdict::Refused { text, retry_after }) => Standing::Refused(Refused {
-            code: Code::Refused.number(),
-            text,
-            retry_after: retry_after
-                .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
-        }),
-        Err(_) => Standing::Undecided,
+/// All that is claimed in the name of `id` is refused.
+fn refuse(claims: &mut [Claimed], id: ClientId, refused: &Refused) {
+    for (_, claimed) in claims {
+        if is_of(claimed, id) {
+            *claimed = Err(refused.clone());
+        }
     }
+}
+
+/// The names that are claimed for `id`.
+fn hosts_of(id: ClientId, claims: &[Claimed], names: &Names) -> Vec<Hostname> {
+    let own = claims.iter().filter(|(_, claimed)| is_of(claimed, id));
+    own.filter_map(|(wish, _)| hosts(names, id, wish).ok())
+        .flatten()
+        .collect()
 }
 
 /// What an agent is told that may not join.

@@ -9,41 +9,53 @@ use tunnel_common::identity::{ClientId, Label};
 use tunnel_common::wire::frame::EndpointRef;
 
 use self::core::{Core, JoinError, Place, Serial, Serving};
+use super::right::Right;
 use super::tunnel::Tunnel;
 
 pub(crate) mod core;
 
 /// The connected agents. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Registry(Arc<Mutex<Core<Arc<Tunnel>>>>);
+pub(crate) struct Registry(Arc<Mutex<Core<Holder>>>);
+
+/// A tunnel, and the right by which visits for one of its keys come to it.
+#[derive(Clone, Debug)]
+struct Holder {
+    tunnel: Arc<Tunnel>,
+    right: Arc<Right>,
+}
 
 /// A tunnel that may take a visit.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate {
     /// The tunnel.
     pub(crate) tunnel: Arc<Tunnel>,
-    /// Whose endpoint is visited.
-    pub(crate) agent: ClientId,
+    /// The right by which the visit comes.
+    pub(crate) right: Arc<Right>,
     /// Its agent's name of the endpoint that is visited.
     pub(crate) endpoint: EndpointRef,
 }
 
 impl Registry {
-    /// Enters a tunnel of the agent that proved the key `id`, until the membership is dropped. It
-    /// takes no visits yet. If the agent has too many, the oldest is retired.
+    /// Enters a tunnel for the key of `right`, until the membership is dropped. It takes no visits
+    /// yet. If the key has too many tunnels, the oldest loses its place.
     pub(crate) fn enter(
         &self,
-        id: ClientId,
-        tunnel: Arc<Tunnel>,
+        right: &Arc<Right>,
+        tunnel: &Arc<Tunnel>,
         place: Place,
     ) -> Result<Membership, JoinError> {
-        let entered = self.lock().enter(id, place, tunnel)?;
+        let (id, right, tunnel) = (right.agent(), right.clone(), tunnel.clone());
+        let holder = Holder { tunnel, right };
+        let entered = self.lock().enter(id, place, holder.clone())?;
+        holder.tunnel.has_place();
         if let Some(displaced) = entered.displaced {
-            displaced.retire();
+            displaced.tunnel.is_displaced();
         }
         Ok(Membership {
             id,
             serial: entered.serial,
+            tunnel: holder.tunnel,
             registry: self.clone(),
         })
     }
@@ -51,9 +63,9 @@ impl Registry {
     /// The tunnels that may take a visit for `label` now, best first: fewest visits in flight. Those
     /// in doubt are among them only if there are no others.
     pub(crate) fn candidates(&self, label: Label) -> Vec<Candidate> {
-        let candidate = |serving: Serving<'_, Arc<Tunnel>>| Candidate {
-            tunnel: serving.tunnel.clone(),
-            agent: serving.agent,
+        let candidate = |serving: Serving<'_, Holder>| Candidate {
+            tunnel: serving.tunnel.tunnel.clone(),
+            right: serving.tunnel.right.clone(),
             endpoint: serving.endpoint.clone(),
         };
         let mut candidates: Vec<_> = self.lock().serving(label).map(candidate).collect();
@@ -72,7 +84,7 @@ impl Registry {
         self.lock().agents()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Core<Arc<Tunnel>>> {
+    fn lock(&self) -> MutexGuard<'_, Core<Holder>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -82,12 +94,13 @@ impl Registry {
 pub(crate) struct Membership {
     id: ClientId,
     serial: Serial,
+    tunnel: Arc<Tunnel>,
     registry: Registry,
 }
 
 impl Membership {
     /// From now on visits come for this endpoint, or for none. Tunnels that this one takes the
-    /// place of get no new visit, and are retired. Those of other processes are asked whether they
+    /// place of get no new visit, and are retired when they have no other. Those of other processes are asked whether they
     /// are still there: this may be what came after one that was killed.
     pub(crate) fn serve(&self, endpoint: Option<EndpointRef>) -> Result<(), JoinError> {
         let label = self.id.label();
@@ -96,11 +109,11 @@ impl Membership {
         let displaced = core.serve(label, self.serial, endpoint)?;
         if begins {
             core.replicas(label, self.serial)
-                .for_each(|tunnel| tunnel.doubt());
+                .for_each(|holder| holder.tunnel.doubt());
         }
         drop(core);
-        for tunnel in displaced {
-            tunnel.retire();
+        for holder in displaced {
+            holder.tunnel.is_displaced();
         }
         Ok(())
     }
@@ -108,6 +121,8 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        self.registry.lock().leave(self.id.label(), self.serial);
+        if self.registry.lock().leave(self.id.label(), self.serial) {
+            self.tunnel.gives_up_place();
+        }
     }
 }

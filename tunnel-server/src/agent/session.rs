@@ -13,19 +13,25 @@ use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span};
 use tunnel_common::escape::Escaped;
 use tunnel_common::proof::Exporter;
+use tunnel_common::stream::control::ControlSend;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlReader, ControlWriter};
-use tunnel_common::wire::frame::{Frame, Hello, Limits, Welcome};
+use tunnel_common::wire::frame::{Frame, Hello, Limits, Refused, Welcome};
 
+use super::asking::ask;
 use super::connection::Connection;
-use super::control::{self, Reader, Writer, say, turn_away};
+use super::control::{self, Reader};
 use super::error::SessionError;
 use super::grant::MAX_ENDPOINTS;
 use super::identity::Identity;
+use super::mouth::Mouth;
 use super::presence::Presence;
 use super::registry::core::Place;
 use super::tunnel::Tunnel;
 use crate::state::State;
+
+/// The sending half of a control stream.
+type Writer = ControlWriter<ControlSend>;
 
 /// Serves one connection after its handshake, and closes it.
 pub(super) async fn serve(
@@ -75,32 +81,71 @@ async fn serve_agent(
     greeting: (Reader, Writer, Hello),
     state: &Arc<State>,
 ) -> Code {
-    let (reader, mut writer, hello) = greeting;
-    let talked = talk(connection, proven, reader, &mut writer, hello, state).await;
-    if let Err(SessionError::Refused(_)) = &talked {
-        // An agent that does not hear it in time learns it from the close instead. Over TCP it is the
-        // agent that closes: our close could overtake what we have said.
-        let told = async {
-            writer.into_inner().end().await;
-            if let Connection::H2(_) = connection {
-                connection.closed().await;
-            }
-        };
-        let _ = timeout(state.timeouts.goodbye, told).await;
+    let (reader, writer, hello) = greeting;
+    let mut mouth = Mouth::new(writer, state.timeouts.control_write);
+    let mut welcome = Welcomed::No;
+    let talking = talk(
+        connection,
+        proven,
+        reader,
+        hello,
+        &mut mouth,
+        &mut welcome,
+        state,
+    );
+    let talked = talking.await;
+    if let Err(SessionError::Refused(refused)) = &talked {
+        tell_refusal(connection, mouth, refused.clone(), state).await;
     }
-    // Where the connection itself is gone, that is why everything on it failed.
-    match (&talked, connection.close_reason()) {
-        // Anybody may come and be refused, again and again.
-        (Err(SessionError::Refused(refused)), _) => {
-            if let Some(suppressed) = state.turned_away.ask() {
-                info!(suppressed, "turned away: {}", refused.text);
-            }
-        }
-        (Ok(code), _) => info!("tunnel ended: {code}"),
-        (Err(_), Some(reason)) => info!("tunnel ended: {reason}"),
-        (Err(error), None) => info!("tunnel ended: {error}"),
-    }
+    tell_end(&talked, connection, welcome, state);
     talked.unwrap_or_else(|error| error.code())
+}
+
+/// Whether the agent was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Welcomed {
+    No,
+    Yes,
+}
+
+/// Says why the agent may not come or stay. One that does not hear it in time learns it from the
+/// close instead; over TCP it is the agent that closes, since our close could overtake our words.
+async fn tell_refusal(connection: &Connection, mouth: Mouth, refused: Refused, state: &State) {
+    let telling = async {
+        if mouth.say(Frame::Refused(refused)).is_ok() {
+            mouth.end().await;
+        }
+        if let Connection::H2(_) = connection {
+            connection.closed().await;
+        }
+    };
+    let _ = timeout(state.timeouts.goodbye, telling).await;
+}
+
+/// What an agent that was let in does is told; others come and go by the thousand.
+fn tell_end(
+    talked: &Result<Code, SessionError>,
+    connection: &Connection,
+    welcome: Welcomed,
+    state: &State,
+) {
+    // Where the connection itself is gone, that is why everything on it failed.
+    let why = match (talked, connection.close_reason()) {
+        (Err(SessionError::Refused(refused)), _) => format!("turned away: {}", refused.text),
+        (Ok(code), _) => format!("tunnel ended: {code}"),
+        (Err(_), Some(reason)) => format!("tunnel ended: {reason}"),
+        (Err(error), None) => format!("tunnel ended: {error}"),
+    };
+    let is_refusal = matches!(talked, Err(SessionError::Refused(_)));
+    match welcome {
+        Welcomed::Yes => info!("{why}"),
+        Welcomed::No if is_refusal => match state.turned_away.ask() {
+            Some(0) => info!("{why}"),
+            Some(more) => info!("{why} (and {more} more)"),
+            None => debug!("{why}"),
+        },
+        Welcomed::No => debug!("{why}"),
+    }
 }
 
 /// Welcome, and the control stream from then on.
@@ -108,8 +153,9 @@ async fn talk(
     connection: &Connection,
     proven: Proven,
     reader: Reader,
-    writer: &mut Writer,
     hello: Hello,
+    mouth: &mut Mouth,
+    welcome: &mut Welcomed,
     state: &Arc<State>,
 ) -> Result<Code, SessionError> {
     // From before the first question on: no change of rules is missed.
@@ -117,14 +163,15 @@ async fn talk(
     let Proven { main, exporter } = proven;
     let tunnel = Tunnel::new(connection.clone(), state.budget.tunnel());
     let mut presence = Presence::new(tunnel, Place::from(&hello), main, exporter);
-    let granted = match presence.want(hello.rev, hello.wanted, state).await {
-        Ok(granted) => granted,
-        Err(refused) => return Err(turn_away(writer, refused, state).await),
-    };
+    presence.wish(hello.rev, hello.wanted);
+    let answer = ask(presence.question(&state.names), state).await;
+    let granted = presence.settle(answer, state);
+    let granted = granted.map_err(SessionError::Refused)?;
+    *welcome = Welcomed::Yes;
     let version = Escaped(&hello.agent_version);
     let agents = state.registry.agents();
     info!(%version, epoch = hello.epoch, agents, "an agent is here");
-    let welcome = Welcome {
+    mouth.say(Frame::Welcome(Welcome {
         relay_id: state.fingerprint.to_string(),
         features: vec![],
         limits: Limits {
@@ -135,9 +182,8 @@ async fn talk(
         alternates: vec![],
         rev: hello.rev,
         granted,
-    };
-    say(writer, &Frame::Welcome(welcome), state).await?;
-    control::run(reader, writer, presence, rules, state).await
+    }))?;
+    control::run(reader, mouth, presence, rules, state).await
 }
 
 /// Takes the control stream and the first frame.

@@ -1,5 +1,6 @@
 //! One tunnel to an agent, as the visitors' side sees it: something to open streams on.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -17,6 +18,8 @@ pub(crate) struct Tunnel {
     connection: Connection,
     budget: TunnelBudget,
     visits: TaskTracker,
+    /// In how many places of the registry it is: one for each of its keys.
+    places: AtomicUsize,
     retired: CancellationToken,
     trust: Mutex<Trust>,
     doubt: Notify,
@@ -58,6 +61,7 @@ impl Tunnel {
             connection,
             budget,
             visits: TaskTracker::new(),
+            places: AtomicUsize::new(0),
             retired: CancellationToken::new(),
             trust: Mutex::new(Trust::Trusted),
             doubt: Notify::new(),
@@ -113,9 +117,27 @@ impl Tunnel {
         self.trust.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that no more visits come: when the last is over, the tunnel closes.
-    pub(crate) fn retire(&self) {
-        self.retired.cancel();
+    /// It has got one more place in the registry.
+    pub(crate) fn has_place(&self) {
+        self.places.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It has given up a place by itself.
+    pub(crate) fn gives_up_place(&self) {
+        self.places.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Another tunnel has got a place of it. Without any no more visits come: when the last is over,
+    /// the tunnel closes.
+    pub(crate) fn is_displaced(&self) {
+        if self.places.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.retired.cancel();
+        }
+    }
+
+    /// Whether it has lost all its places.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
     }
 
     /// Ready when the tunnel is retired and its last visit is over. Cancel safe.

@@ -27,6 +27,7 @@ use tunnel_common::splice::pump::Splice;
 use tunnel_common::splice::tcp::TcpEnd;
 use tunnel_common::stream::header::{StreamHeader, VisitId};
 use tunnel_common::stream::tunnel::TunnelStream;
+use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::EndpointRef;
 
 use super::arrival::addresses;
@@ -36,6 +37,7 @@ use super::route::{Route, route};
 use crate::agent::h2;
 use crate::agent::open::{Offline, Passage, open};
 use crate::agent::registry::Candidate;
+use crate::agent::right::Right;
 use crate::agent::tunnel::{Tunnel, VisitStream};
 use crate::state::State;
 use crate::visits::Visit;
@@ -199,8 +201,14 @@ async fn begin(
     for _ in 0..MAX_ATTEMPTS {
         let mut passage = open(&state.registry, label).await?;
         let Candidate {
-            tunnel, endpoint, ..
+            tunnel,
+            right,
+            endpoint,
         } = &passage.to;
+        if right.is_revoked() {
+            // It was admitted when we began to wait for a stream, and is no more.
+            continue;
+        }
         *trying = Some(tunnel.clone());
         let header = Bytes::from(header(endpoint.clone()).encode());
         match passage
@@ -224,13 +232,13 @@ async fn pass(visitor: Visitor, passage: Passage, state: &State) {
     let Passage {
         to: Candidate {
             tunnel,
-            agent,
+            right,
             endpoint,
         },
         opened: VisitStream { stream, in_flight },
     } = passage;
     let Visitor { connection, id, .. } = visitor;
-    let visit = state.visits.enter(id, agent, endpoint);
+    let visit = state.visits.enter(id, right.agent(), endpoint);
     let (agent, endpoint) = (visit.agent.label(), &visit.endpoint);
     debug!(%agent, %endpoint, "visit begins");
     let options = Options {
@@ -242,6 +250,7 @@ async fn pass(visitor: Visitor, passage: Passage, state: &State) {
     let ended = run(
         Splice::new(TcpEnd::new(connection), stream, options),
         &visit,
+        &right,
     )
     .await;
     if matches!(ended.cause, Cause::Limit(Limit::NoAnswer)) {
@@ -252,10 +261,11 @@ async fn pass(visitor: Visitor, passage: Passage, state: &State) {
     drop(in_flight);
 }
 
-async fn run(mut splice: Splice<TcpEnd, TunnelStream>, visit: &Visit) -> Ended {
+async fn run(mut splice: Splice<TcpEnd, TunnelStream>, visit: &Visit, right: &Right) -> Ended {
     tokio::select! {
         ended = &mut splice => ended,
         code = visit.ended() => splice.abort(code),
+        () = right.revoked() => splice.abort(Code::Policy),
     }
 }
 

@@ -86,7 +86,7 @@ fn a_file_without_a_usable_certificate_is_refused_by_name() {
     assert!(matches!(listed("rubbish"), Err(BadCaFile::Empty(_))));
     let good = self_signed(IsCa::NoCa).pem();
     let cut = format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n");
-    assert!(matches!(listed(&cut), Err(BadCaFile::Read { .. })));
+    assert!(matches!(listed(&cut), Err(BadCaFile::Pem { .. })));
     let hollow = format!("{good}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let error = listed(&hollow).expect_err("is hollow").to_string();
     assert!(error.starts_with("certificate 2 in "), "{error}");

@@ -65,8 +65,6 @@ pub(crate) struct Entered<T> {
 pub(crate) struct Serving<'a, T> {
     /// The tunnel.
     pub(crate) tunnel: &'a T,
-    /// Whose endpoint it serves.
-    pub(crate) agent: ClientId,
     /// What the agent calls the endpoint.
     pub(crate) endpoint: &'a EndpointRef,
 }
@@ -183,14 +181,18 @@ impl<T> Core<T> {
         Ok(displaced)
     }
 
-    /// Removes one tunnel. One that was displaced is gone already.
-    pub(crate) fn leave(&mut self, label: Label, serial: Serial) {
-        if let Some(agent) = self.agents.get_mut(&label) {
-            agent.members.retain(|member| member.serial != serial);
-            if agent.members.is_empty() {
-                self.agents.remove(&label);
-            }
+    /// Removes one tunnel. Gives whether it was there: one that was displaced is gone already.
+    pub(crate) fn leave(&mut self, label: Label, serial: Serial) -> bool {
+        let Some(agent) = self.agents.get_mut(&label) else {
+            return false;
+        };
+        let before = agent.members.len();
+        agent.members.retain(|member| member.serial != serial);
+        let was_there = agent.members.len() < before;
+        if agent.members.is_empty() {
+            self.agents.remove(&label);
         }
+        was_there
     }
 
     /// The tunnels that serve the agent with this label.
@@ -200,7 +202,6 @@ impl<T> Core<T> {
             agent.members.iter().filter_map(|member| {
                 Some(Serving {
                     tunnel: &member.tunnel,
-                    agent: agent.id,
                     endpoint: member.endpoint.as_ref()?,
                 })
             })
