@@ -7,10 +7,15 @@ The agent dials, and then the roles turn: the relay is HTTP/2's client, the agen
 for control; the agent answers it, says Hello in the answer's body, and then does what the case says. Each case is a
 connection of its own. A line of JSON says `case`, `id`, whether the peer still answers a PING (`alive`), and how it closed:
 `closed_by` ("goaway", "reset" for the control stream alone, "tcp" without a word, or null) and HTTP/2's `code`.
+
+The case `visit` is of good manners: it says the `welcome`, waits for a visit and its end, and answers. Then it says what the
+visit's `request`, `header` and `trailers` were, and the visitor's `bytes`.
 """
 
 import argparse
 import asyncio
+import ipaddress
+import json
 import os
 import ssl
 import struct
@@ -23,7 +28,7 @@ from h2.connection import H2Connection
 from h2.exceptions import ProtocolError
 
 import certificates
-from tunnel import framed, hello, run, say
+from tunnel import PATIENCE, framed, hello, run, say
 
 ALPN = "qtun-h2/1"
 MANY = 10_000
@@ -36,11 +41,16 @@ INITIAL_WINDOW_SIZE = 4
 CANCEL = 8
 # `:status: 200` in HPACK's static table (RFC 7541, A).
 STATUS_200 = b"\x88"
+# How a header of the PROXY protocol, version 2, begins.
+PROXY_V2, TCP_OVER_IPV4 = b"\r\n\r\n\0\r\nQUIT\n", 0x2111
+ANSWER = b"an answer over another HTTP/2"
 READ_BYTES = 64 * 1024
 # A peer that says nothing for so long waits for more.
 SILENCE = 2
 # Long enough for a peer to close if it wants to.
 LOOK = 0.2
+# Long enough for a relay to end what has lost its control stream, on a busy machine.
+NOTICE = 1
 # A peer that takes no byte for so long does not read any more.
 STUCK = 2
 
@@ -61,6 +71,37 @@ def header(size):
     return prefix + bytes([rest]) + b"v" * size
 
 
+def text(headers):
+    """A list of headers as a dictionary of strings."""
+    return {bytes(name).decode(): bytes(value).decode() for name, value in headers}
+
+
+class Visit:
+    """What has come on the stream of a visit."""
+
+    def __init__(self, request):
+        self.stream = request.stream_id
+        self.request = text(request.headers)
+        self.bytes = b""
+        self.trailers = None
+
+    def told(self):
+        """The header of the PROXY protocol, version 2, over TCP and IPv4, and what is behind it."""
+        signature, kind, length, visitor, public, port, to = struct.unpack_from(">12sHH4s4sHH", self.bytes)
+        if (signature, kind) != (PROXY_V2, TCP_OVER_IPV4):
+            return {"header": None, "bytes": list(self.bytes)}
+        header = {
+            "visitor": f"{ipaddress.ip_address(visitor)}:{port}",
+            "public": f"{ipaddress.ip_address(public)}:{to}",
+        }
+        at, end = 28, 16 + length
+        while at < end:
+            field, size = struct.unpack_from(">BH", self.bytes, at)
+            header[str(field)] = list(self.bytes[at + 3 : at + 3 + size])
+            at += 3 + size
+        return {"header": header, "bytes": list(self.bytes[end:])}
+
+
 class Agent:
     """One connection on which the relay's request for control has been answered."""
 
@@ -72,6 +113,9 @@ class Agent:
         self.control = None
         self.pongs = set()
         self.over = False
+        self.frames = []
+        self.visit = None
+        self._said = b""
 
     async def flush(self):
         self.writer.write(self.h2.data_to_send())
@@ -98,17 +142,38 @@ class Agent:
         return True
 
     def received(self, event):
-        if isinstance(event, events.RequestReceived) and self.control is None:
-            self.control = event.stream_id
+        if isinstance(event, events.RequestReceived):
             self.h2.send_headers(event.stream_id, [(":status", "200")])
+            if self.control is None:
+                self.control = event.stream_id
+            elif self.visit is None:
+                self.visit = Visit(event)
         elif isinstance(event, events.DataReceived):
             self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            if event.stream_id == self.control:
+                self.heard(event.data)
+            elif self.visit and event.stream_id == self.visit.stream:
+                self.visit.bytes += event.data
+        elif isinstance(event, events.TrailersReceived) and self.visit and event.stream_id == self.visit.stream:
+            self.visit.trailers = text(event.headers)
         elif isinstance(event, events.PingAckReceived):
             self.pongs.add(event.ping_data)
         elif isinstance(event, events.StreamReset) and event.stream_id == self.control:
             self.end = {"closed_by": "reset", "code": int(event.error_code)}
         elif isinstance(event, events.ConnectionTerminated):
             self.end = {"closed_by": "goaway", "code": int(event.error_code)}
+
+    def heard(self, data):
+        """Takes in a piece of the control stream."""
+        self._said += data
+        while len(self._said) >= 4:
+            (length,) = struct.unpack_from(">I", self._said)
+            if len(self._said) < 4 + length:
+                return
+            said, self._said = json.loads(self._said[4 : 4 + length]), self._said[4 + length :]
+            self.frames.append(said)
+            if said["type"] == "Ping":
+                self.h2.send_data(self.control, framed({"type": "Pong", "nonce": said["nonce"]}))
 
     async def until(self, condition, silence=SILENCE):
         """Reads until it holds, the connection is over, or nothing comes any more."""
@@ -135,13 +200,13 @@ class Agent:
             return False
         return True
 
-    async def outcome(self):
+    async def outcome(self, look=LOOK):
         """Whether the peer still answers, and how it closed."""
         token = os.urandom(8)
         await self.raw(frame(PING, payload=token))
         alive = await self.until(lambda: token in self.pongs)
         # A peer that answers may be about to leave.
-        over = await self.until(lambda: self.over, LOOK)
+        over = await self.until(lambda: self.over, look)
         return {"alive": alive and not over, **self.end}
 
 
@@ -205,6 +270,7 @@ CASES = {
 }
 # What is sent by an agent that does not read what comes back.
 UNREAD = {"settings-unread": "settings", "pings-unread": "pings"}
+VISIT = "visit"
 
 
 def tls(key):
@@ -221,6 +287,22 @@ def tls(key):
     return context
 
 
+async def visit(agent, name):
+    """Waits for the Welcome, then for a visit and its end; answers it, and leaves."""
+    await agent.until(lambda: agent.frames, PATIENCE)
+    say(id=name, welcome=agent.frames[0])
+    await agent.until(lambda: agent.visit and agent.visit.trailers is not None, PATIENCE)
+    stream = agent.visit.stream
+    agent.h2.send_data(stream, ANSWER)
+    agent.h2.send_headers(stream, [("end", "")], end_stream=True)
+    agent.h2.send_data(agent.control, framed({"type": "Leaving"}))
+    agent.h2.send_headers(agent.control, [("end", "")], end_stream=True)
+    await agent.flush()
+    alive = (await agent.outcome())["alive"]
+    agent.writer.close()
+    return {"request": agent.visit.request, "trailers": agent.visit.trailers, "alive": alive, **agent.visit.told()}
+
+
 async def attempt(api, case, plain):
     """One connection; gives what happened."""
     host, port = api.rsplit(":", 1)
@@ -229,6 +311,8 @@ async def attempt(api, case, plain):
     reader, writer = await asyncio.open_connection(host, int(port), ssl=None if plain else tls(key))
     agent = Agent(reader, writer)
     await agent.begin()
+    if case == VISIT:
+        return said | await visit(agent, said["id"])
     if case in UNREAD:
         data, taken = CASES[UNREAD[case]](agent), 0
         # Until nothing moves any more, or far beyond what a peer may keep.
@@ -237,7 +321,7 @@ async def attempt(api, case, plain):
         said["taken"] = taken * len(data)
     else:
         said["taken"] = await agent.raw(CASES[case](agent))
-    said |= await agent.outcome()
+    said |= await agent.outcome(LOOK if plain else NOTICE)
     writer.close()
     return said
 
@@ -245,7 +329,7 @@ async def attempt(api, case, plain):
 async def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("api", metavar="HOST:PORT", help="the relay's API port")
-    cases = [*CASES, *UNREAD]
+    cases = [*CASES, *UNREAD, VISIT]
     parser.add_argument("cases", metavar="CASE", nargs="+", choices=cases, help=", ".join(cases))
     parser.add_argument("--plain", action="store_true", help="without TLS")
     arguments = parser.parse_args()

@@ -1,15 +1,18 @@
 //! What an agent on another HTTP/2 stack than ours may do with its connection: the relay is HTTP/2's
 //! client there, the agent its server.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use e2e::arrival::knock;
 use e2e::hello::hello;
 use e2e::poll::{soon, until_ok};
-use e2e::relay::relay;
+use e2e::relay::{Relay, relay};
 use e2e::steady::steady;
 use e2e::stranger::{Stranger, stranger};
 use e2e::visitor::say;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tunnel_common::h2::Purpose;
@@ -112,14 +115,16 @@ fn agents(api: &str, cases: &[&str]) -> Stranger {
 }
 
 #[tokio::test]
-#[ignore = "needs the HTTP/2 acceptor"]
 async fn an_agent_that_breaks_the_rules_of_http2_is_closed_and_nobody_else_notices() {
     let relay = relay().await;
     let bystanders = steady(&relay).await;
     let mut agents = agents(&relay.api.to_string(), &CASES.map(|(case, _)| case));
     for (case, fate) in CASES {
         let said = agents.says().await;
-        if !END_CONTROL.contains(&case) {
+        println!("{said}");
+        if END_CONTROL.contains(&case) {
+            assert_eq!(said["alive"], false, "{said}");
+        } else {
             check(&said, case, fate);
         }
         let host = format!("{}.localhost", said["id"].as_str().expect("an id"));
@@ -139,7 +144,6 @@ async fn an_agent_that_breaks_the_rules_of_http2_is_closed_and_nobody_else_notic
 const TAKEN: u64 = 32 * 1024 * 1024;
 
 #[tokio::test]
-#[ignore = "needs the HTTP/2 acceptor"]
 async fn an_agent_that_asks_and_does_not_read_is_not_read_either() {
     let relay = relay().await;
     let bystanders = steady(&relay).await;
@@ -147,10 +151,71 @@ async fn an_agent_that_asks_and_does_not_read_is_not_read_either() {
     let mut agents = agents(&relay.api.to_string(), &cases);
     for case in cases {
         let said = agents.says().await;
+        println!("{said}");
         assert_eq!(said["case"], case);
         let taken = said["taken"].as_u64().expect("a number");
         assert!(taken < TAKEN, "{said}");
     }
     agents.is_done().await;
     bystanders.was_not_disturbed().await;
+}
+
+/// What the agent answers every visit with.
+const ANSWER: &[u8] = b"an answer over another HTTP/2";
+// Types of fields in a header of the PROXY protocol (2.2.1); the last is ours.
+const ALPN: &str = "1";
+const SERVER_NAME: &str = "2";
+const ENDPOINT: &str = "224";
+
+/// Bytes as the agent tells them.
+fn bytes(bytes: &[u8]) -> Value {
+    bytes.into()
+}
+
+/// An agent that comes in by `port` is welcome, and serves a visitor from his first byte to his last.
+async fn serves_a_visitor(relay: &Relay, port: SocketAddr) {
+    let mut agent = agents(&port.to_string(), &["visit"]);
+    let said = agent.says().await;
+    let host = format!("{}.localhost", said["id"].as_str().expect("an id"));
+    let url = &said["welcome"]["granted"][0]["urls"][0];
+    let expected = format!("https://{host}:{}", relay.public.port());
+    assert_eq!(url, &Value::from(expected), "{said}");
+
+    let hello = hello(&host);
+    let mut visitor = knock(relay.public, &hello).await.expect("connects");
+    let address = visitor.local_addr().expect("connected").to_string();
+    visitor.shutdown().await.expect("ends");
+    let mut answer = vec![];
+    let answering = visitor.read_to_end(&mut answer);
+    soon("the answer", answering).await.expect("a clean end");
+    assert_eq!(answer, ANSWER);
+
+    let said = agent.says().await;
+    assert_eq!(said["request"][":method"], "POST", "{said}");
+    assert_eq!(said["request"][":path"], "/visit", "{said}");
+    assert_eq!(said["header"]["visitor"], address, "{said}");
+    assert_eq!(said["header"]["public"], relay.public.to_string(), "{said}");
+    assert_eq!(
+        said["header"][SERVER_NAME],
+        bytes(host.as_bytes()),
+        "{said}"
+    );
+    assert_eq!(said["header"][ALPN], bytes(b"http/1.1"), "{said}");
+    assert_eq!(said["header"][ENDPOINT], bytes(b"\x01main"), "{said}");
+    assert_eq!(said["bytes"], bytes(&hello), "{said}");
+    assert_eq!(said["trailers"]["end"], "", "{said}");
+    assert_eq!(said["alive"], true, "{said}");
+    agent.is_done().await;
+}
+
+#[tokio::test]
+async fn an_agent_on_another_http2_serves_a_visitor() {
+    let relay = relay().await;
+    serves_a_visitor(&relay, relay.api).await;
+}
+
+#[tokio::test]
+async fn an_agent_on_another_http2_serves_a_visitor_through_the_public_port() {
+    let relay = relay().await;
+    serves_a_visitor(&relay, relay.public).await;
 }

@@ -17,6 +17,7 @@ use tunnel_common::wire::alpn;
 use super::connection::{Connection, End, H2Connection};
 use super::identity::Identity;
 use super::session::{self, Proven};
+use crate::public::refusal::send_and_close;
 use crate::state::State;
 
 /// Why a TCP connection became no tunnel.
@@ -61,7 +62,14 @@ where
     let _permit = permit.map_err(|_| NoTunnel::Busy)?;
     let handshakes = async {
         let accepting = TlsAcceptor::from(state.api_tls.clone()).accept(stream);
-        let tls = accepting.await.map_err(NoTunnel::Tls)?;
+        let tls = match accepting.into_fallible().await {
+            Ok(tls) => tls,
+            Err((error, stream)) => {
+                // The alert that says why has been written; unread bytes would destroy it.
+                send_and_close(stream, &[], state.timeouts.refusal_linger).await;
+                return Err(NoTunnel::Tls(error));
+            }
+        };
         let proven = proven(&tls)?;
         let (opener, driver) = connect(tls).await?;
         Ok::<_, NoTunnel>((opener, driver, proven))

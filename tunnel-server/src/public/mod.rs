@@ -2,7 +2,7 @@
 
 mod arrival;
 pub(crate) mod listener;
-mod refusal;
+pub(crate) mod refusal;
 mod replay;
 mod route;
 pub(crate) mod visit;
