@@ -1,27 +1,35 @@
 //! The two lines on standard output that scripts read.
 
-use std::convert::Infallible;
 use std::io::{self, Write};
+use std::thread;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::warn;
 use tunnel_client::status::{Published, Status};
 use tunnel_common::wire::frame::EndpointRef;
 
+/// Announces on standard output and standard error from a thread of its own: a reader who has stopped
+/// to read holds up that thread and nothing else. It ends with the agent, or with the process, which
+/// does not wait for it. Must be called inside a tokio runtime.
+pub(crate) fn on_a_thread(status: watch::Receiver<Status>) -> io::Result<()> {
+    let runtime = Handle::current();
+    let announcing = move || runtime.block_on(announce(status, io::stdout(), io::stderr()));
+    thread::Builder::new()
+        .name("announce".to_owned())
+        .spawn(announcing)?;
+    Ok(())
+}
+
 /// Writes `ID:` and `URL:` as soon as a tunnel serves, those of a second endpoint behind them, and all
-/// again when they change. An outage after which all is as before writes nothing. Never ends; when
-/// nobody reads any more, the agent goes on without a word.
+/// again when they change. An outage after which all is as before writes nothing. Ends with the agent,
+/// and when nobody reads any more: the agent goes on without a word.
 ///
 /// `out` is for scripts. `err` gets, for a second endpoint, the curl line by which people try it.
-pub(crate) async fn announce(
-    status: watch::Receiver<Status>,
-    out: impl Write,
-    err: impl Write,
-) -> Infallible {
+async fn announce(status: watch::Receiver<Status>, out: impl Write, err: impl Write) {
     if let Err(error) = tell(status, out, err).await {
         warn!("standard output is closed ({error}): nobody is told the URL");
     }
-    std::future::pending().await
 }
 
 async fn tell(

@@ -5,7 +5,6 @@ mod args;
 #[cfg(feature = "demo")]
 mod demo;
 
-use std::io;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -53,14 +52,13 @@ async fn publish(config: Config) -> anyhow::Result<()> {
     let local = config.endpoint.local.to_string();
     let client = Client::new(config)?;
     info!(id = %client.id(), key = %client.key(), %local, "publishing");
-    let announcing = announce::announce(client.status(), io::stdout(), io::stderr());
+    announce::on_a_thread(client.status()).context("no thread for standard output")?;
     let shutdown = CancellationToken::new();
     let running = client.run(shutdown.clone());
-    tokio::pin!(running, announcing);
+    tokio::pin!(running);
     loop {
         tokio::select! {
             ended = &mut running => return Ok(ended?),
-            never = &mut announcing => match never {},
             () = signals.asked() => {
                 if shutdown.is_cancelled() {
                     return Ok(());

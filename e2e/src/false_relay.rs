@@ -43,7 +43,7 @@ pub fn at(address: SocketAddr, identity: CertifiedKey) -> FalseRelay {
 
 impl FalseRelay {
     /// Waits for the next agent: it goes through with the handshake, or gives the TLS alert by which
-    /// it breaks off (RFC 8446, 6.2).
+    /// it breaks off (RFC 8446, 6.2). What the agent expected must not be in the reason that it gives.
     pub async fn dialled(&self) -> Result<(), u8> {
         let incoming = soon("an agent dials", self.endpoint.accept()).await;
         let connecting = incoming.expect("listens").accept().expect("accepts");
@@ -59,6 +59,10 @@ impl FalseRelay {
             ConnectionError::ConnectionClosed(close) => {
                 // QUIC has alerts at 0x100 (RFC 9001, 4.8).
                 let alert = u64::from(close.error_code) - 0x100;
+                let reason = String::from_utf8_lossy(&close.reason);
+                for secret in ["sha256", "known_relays", "--", "line"] {
+                    assert!(!reason.contains(secret), "it learns: {reason}");
+                }
                 Err(u8::try_from(alert).expect("an alert"))
             }
             other => panic!("ended otherwise: {other}"),

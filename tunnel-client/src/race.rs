@@ -7,24 +7,23 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep;
 
 /// Gives the first success of `attempts`, each of which gets `head_start` before the next begins
-/// beside it; one that fails does not keep the next waiting. When all have failed, the last failure,
-/// and `none` where there was no attempt.
+/// beside it; one that fails does not keep the next waiting. When all have failed, their failures in
+/// the order in which they came; none where there was no attempt.
 ///
 /// Dropping the future gives up all attempts.
 pub(crate) async fn race<T, E, F: Future<Output = Result<T, E>>>(
     attempts: impl IntoIterator<Item = F>,
     head_start: Duration,
-    none: E,
-) -> Result<T, E> {
+) -> Result<T, Vec<E>> {
     let (mut waiting, mut running) = (attempts.into_iter().peekable(), FuturesUnordered::new());
-    let mut failure = none;
+    let mut failures = vec![];
     loop {
         running.extend(waiting.next());
         tokio::select! {
             outcome = running.next() => match outcome {
                 Some(Ok(won)) => return Ok(won),
-                Some(Err(error)) => failure = error,
-                None => return Err(failure),
+                Some(Err(error)) => failures.push(error),
+                None => return Err(failures),
             },
             () = sleep(head_start), if waiting.peek().is_some() => {}
         }
@@ -51,9 +50,9 @@ mod tests {
         Box::pin(std::future::pending())
     }
 
-    async fn run(attempts: Vec<Attempt>) -> (Result<u8, u8>, Duration) {
+    async fn run(attempts: Vec<Attempt>) -> (Result<u8, Vec<u8>>, Duration) {
         let began = Instant::now();
-        (race(attempts, HEAD_START, 0).await, began.elapsed())
+        (race(attempts, HEAD_START).await, began.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
@@ -68,8 +67,8 @@ mod tests {
         let (outcome, took) = run(vec![at_once(Err(1)), at_once(Ok(2))]).await;
         assert_eq!((outcome, took), (Ok(2), Duration::ZERO));
         let (outcome, _) = run(vec![at_once(Err(1)), at_once(Err(2))]).await;
-        assert_eq!(outcome, Err(2));
+        assert_eq!(outcome, Err(vec![1, 2]));
         let (outcome, _) = run(vec![]).await;
-        assert_eq!(outcome, Err(0));
+        assert_eq!(outcome, Err(vec![]));
     }
 }

@@ -11,8 +11,11 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
 };
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock};
+use rustix::fs::{CWD, FlockOperation, OFlags, RenameFlags, flock};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 
 /// The permission to write for anybody but the owner.
@@ -21,6 +24,14 @@ const OTHERS_WRITE: u32 = 0o022;
 const OTHERS_ANY: u32 = 0o077;
 /// A new file is its owner's alone.
 const OWNER_ONLY: u32 = 0o600;
+/// Root's number.
+const ROOT: u32 = 0;
+/// What a user namespace shows for owners that it does not know (user_namespaces(7)).
+const OVERFLOW: u32 = 65534;
+/// How long to wait for others who change the same file: they need milliseconds.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// The pause between two attempts to have the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// What others may not do with a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +45,31 @@ pub enum Guard {
 /// Reads a text file of at most `max_bytes`.
 ///
 /// A file that others may write, or a [`Guard::Secret`] one that is ours and that others may read,
-/// is an error that says how to mend it; so is a link to a file that is not there. Only a file that
-/// is not there at all gives [`NotFound`].
+/// is an error that says how to mend it; so is a link to a file that is not there. A file must belong
+/// to us or to root; a [`Guard::Secret`] one may belong to somebody whom our user namespace does not
+/// know. Only a file that is not there at all gives [`NotFound`].
+///
+/// It blocks the thread for as long as the disk takes; on what is no file it does not wait.
 pub fn read(path: &Path, guard: Guard, max_bytes: u64) -> io::Result<String> {
-    let file = File::open(path).map_err(|error| tell_dangling(path, error))?;
-    check(&file.metadata()?, guard)?;
+    let whole = |file: &Metadata| {
+        check(file, guard)?;
+        check_owner(file.uid(), guard)
+    };
+    read_checked(path, max_bytes, whole)
+}
+
+fn read_checked(
+    path: &Path,
+    max_bytes: u64,
+    check: impl FnOnce(&Metadata) -> io::Result<()>,
+) -> io::Result<String> {
+    // A pipe that nobody writes to would be waited for.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(|error| tell_dangling(path, error))?;
+    check(&file.metadata()?)?;
     let mut text = String::new();
     file.take(max_bytes.saturating_add(1))
         .read_to_string(&mut text)?;
@@ -70,6 +101,16 @@ fn check(file: &Metadata, guard: Guard) -> io::Result<()> {
     Ok(())
 }
 
+fn check_owner(owner: u32, guard: Guard) -> io::Result<()> {
+    let us = geteuid().as_raw();
+    let unknown = guard == Guard::Secret && owner == OVERFLOW;
+    if owner == us || owner == ROOT || unknown {
+        return Ok(());
+    }
+    let text = format!("it belongs to uid {owner}, and must belong to us (uid {us}) or to root");
+    Err(io::Error::new(PermissionDenied, text))
+}
+
 /// A link to a file that is not there, a secret that is not mounted yet, is not "no file".
 fn tell_dangling(path: &Path, error: io::Error) -> io::Error {
     if error.kind() == NotFound && fs::symlink_metadata(path).is_ok() {
@@ -93,8 +134,12 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Changes a text file of at most `max_bytes`: `change` gets the old text, or nothing if there is no
 /// file, and gives the new one, or nothing to leave all as it is.
 ///
-/// Processes that change files of one folder take turns. Owner and mode stay; a new file gets the
-/// owner of its folder, so that what root edits can still be read by the service whose folder it is.
+/// Processes that change a file take turns, by a lock on the file `<path>.lock`, which stays: who has
+/// not got it after 2 s fails. Owner and mode stay, and where they can not nothing is changed; a new
+/// file gets the owner of its folder, so that what root edits can still be read by the service whose
+/// folder it is. Whose the file is does not matter, but a file that others may write is an error.
+///
+/// It blocks the thread.
 pub fn update<E: From<io::Error>>(
     path: &Path,
     max_bytes: u64,
@@ -103,10 +148,8 @@ pub fn update<E: From<io::Error>>(
     // What a link leads to is changed, not the link.
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = make_folder_of(path)?;
-    let lock = File::open(folder)?;
-    // File systems without locks have no other way either: then the last one wins.
-    let _ = flock(&lock, FlockOperation::LockExclusive);
-    let old = match read(path, Guard::Trusted, max_bytes) {
+    let _lock = lock(path, folder)?;
+    let old = match read_checked(path, max_bytes, |file| check(file, Guard::Trusted)) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == NotFound => None,
         Err(error) => return Err(error.into()),
@@ -121,6 +164,37 @@ pub fn update<E: From<io::Error>>(
     })?;
     sync(folder);
     Ok(())
+}
+
+/// The lock of the file at `path`, held until the value is dropped.
+fn lock(path: &Path, folder: &Path) -> io::Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(OWNER_ONLY)
+        .custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed())
+        .open(&name)?;
+    let (ours, folder) = (file.metadata()?.uid(), fs::metadata(folder)?);
+    if ours != folder.uid() {
+        // Only root can, and only root needs to: the service whose folder it is takes it next.
+        let _ = fchown(&file, Some(folder.uid()), Some(folder.gid()));
+    }
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => {
+                let name = Path::new(&name).display();
+                let text = format!("another process holds {name}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            // File systems without locks have no other way either: then the last one wins.
+            _ => return Ok(file),
+        }
+    }
 }
 
 fn make_folder_of(path: &Path) -> io::Result<&Path> {
@@ -155,8 +229,7 @@ fn fill(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
         .open(path)?;
     let mut mode = OWNER_ONLY;
     if let Some(like) = like {
-        // Only root may give a file away, and only root needs to.
-        let _ = fchown(&file, Some(like.uid()), Some(like.gid()));
+        keep_owner(&file, like)?;
         if like.is_file() {
             mode = like.mode() & 0o777;
         }
@@ -165,6 +238,21 @@ fn fill(path: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.sync_all()
+}
+
+/// Gives `file` the owner and the group of `like`. It must succeed if `like` is what is replaced; that
+/// a new file has the owner of its folder is a favour of root's.
+fn keep_owner(file: &File, like: &Metadata) -> io::Result<()> {
+    let given = fchown(file, Some(like.uid()), Some(like.gid()));
+    let now = file.metadata()?;
+    if !like.is_file() || (now.uid(), now.gid()) == (like.uid(), like.gid()) {
+        return Ok(());
+    }
+    given.map_err(|error| {
+        let (uid, gid) = (like.uid(), like.gid());
+        let text = format!("its owner (uid {uid}, gid {gid}) can not be kept: {error}");
+        io::Error::new(error.kind(), text)
+    })
 }
 
 /// Gives a file its name, unless somebody has it.
@@ -304,7 +392,7 @@ mod tests {
     fn updates_at_the_same_time_are_all_there_afterwards() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for _ in 0..10 {
                 scope.spawn(|| append(&path, "line"));
             }
@@ -313,5 +401,58 @@ mod tests {
             fs::read_to_string(&path).expect("reads"),
             "line\n".repeat(10)
         );
+    }
+
+    #[test]
+    fn a_file_of_another_user_is_refused_by_his_number_but_may_be_edited_by_root() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        append(&path, "one");
+        for (owner, secret, trusted) in [(ROOT, true, true), (OVERFLOW, true, false)] {
+            assert_eq!(check_owner(owner, Guard::Secret).is_ok(), secret);
+            assert_eq!(check_owner(owner, Guard::Trusted).is_ok(), trusted);
+        }
+        if std::os::unix::fs::chown(&path, Some(12345), Some(12346)).is_err() {
+            eprintln!("SKIPPED: only root can give a file away");
+            return;
+        }
+        for guard in [Guard::Secret, Guard::Trusted] {
+            let error = read(&path, guard, MAX)
+                .expect_err("is another's")
+                .to_string();
+            assert!(error.contains("uid 12345"), "{error}");
+        }
+        append(&path, "two");
+        let file = fs::metadata(&path).expect("is there");
+        assert_eq!((file.uid(), file.gid()), (12345, 12346));
+        assert_eq!(fs::read_to_string(&path).expect("reads"), "one\ntwo\n");
+    }
+
+    #[test]
+    fn a_lock_that_another_holds_is_waited_for_for_a_while_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        let whole = File::open(folder.path()).expect("opens");
+        flock(&whole, FlockOperation::LockExclusive).expect("anybody may lock the folder");
+        append(&path, "one");
+        let held = lock(&path, folder.path()).expect("nobody has it");
+        assert_eq!(mode(&folder.path().join("file.lock")), 0o600);
+        let began = Instant::now();
+        let change = |_: Option<&str>| Ok::<_, io::Error>(Some(String::new()));
+        let error = update(&path, MAX, change).expect_err("is held").to_string();
+        assert!(error.contains("another process holds"), "{error}");
+        assert!(began.elapsed() >= LOCK_WAIT);
+        drop(held);
+        append(&path, "two");
+    }
+
+    #[test]
+    fn a_pipe_is_no_file_and_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.expect("mkfifo is there").success());
+        let error = read(&path, Guard::Trusted, MAX).expect_err("is a pipe");
+        assert!(error.to_string().contains("no file"), "{error}");
     }
 }

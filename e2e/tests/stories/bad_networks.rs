@@ -167,6 +167,8 @@ async fn an_upload_goes_on_when_the_nat_takes_another_port() {
     visitor.shutdown().await.expect("ends");
     let taken = soon("the answer", visitor.read_u64()).await;
     assert_eq!(taken.expect("no error"), 10 * MB as u64);
+    let swallowed = line.down().counts().swallowed;
+    assert!(swallowed > 0, "the relay wrote to no port that was gone");
 }
 
 #[tokio::test]

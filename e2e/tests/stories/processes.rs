@@ -1,6 +1,8 @@
 //! The two binaries as a user starts them: what they print, and what survives a restart.
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use e2e::origin::{Origin, http};
@@ -272,4 +274,30 @@ async fn a_client_that_was_killed_serves_every_visitor_again_once_it_has_said_so
         let body = get(server.visitors(), again.host()).await;
         assert_eq!(body.expect("an answer"), "back");
     }
+}
+
+#[tokio::test]
+async fn a_client_whose_reader_has_stopped_to_read_serves_and_ends_all_the_same() {
+    let (server, origin, keys) = (server(&[]).await, http("stuck").await, folder());
+    let (_reader, mut full) = std::io::pipe().expect("a pipe");
+    rustix::io::ioctl_fionbio(&full, true).expect("does not block");
+    while full.write(&[b'x'; 4096]).is_ok() {}
+    while full.write(b"x").is_ok() {}
+    // Opened anew, it blocks whoever writes.
+    let path = format!("/proc/{}/fd/{}", std::process::id(), full.as_raw_fd());
+    let (api, local) = (server.api.to_string(), origin.address.to_string());
+    let inner = process::command("client", &["--server", &api, "--local", &local], &keys);
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"exec "$0" "$@" > "$FULL""#]);
+    command.env("FULL", path).env("RUST_LOG", "info");
+    command.arg(inner.as_std().get_program());
+    command.args(inner.as_std().get_args());
+    let stuck = process::spawn(command, keys.clone());
+    stuck.logs("tunnel serves").await;
+    let id = pair::fingerprint(&keys.path().join("client.key")).label();
+    let served = until_ok("a visitor is served", async || {
+        get(server.visitors(), &format!("{id}.localhost")).await
+    });
+    assert_eq!(served.await, "stuck");
+    stop(stuck).await;
 }

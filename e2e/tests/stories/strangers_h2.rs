@@ -144,7 +144,7 @@ async fn an_agent_that_breaks_the_rules_of_http2_is_closed_and_nobody_else_notic
 const TAKEN: u64 = 32 * 1024 * 1024;
 
 #[tokio::test]
-async fn an_agent_that_asks_and_does_not_read_is_not_read_either() {
+async fn heavy_an_agent_that_asks_and_does_not_read_is_not_read_either() {
     let relay = relay().await;
     let bystanders = steady(&relay).await;
     let cases = ["settings-unread", "pings-unread"];

@@ -25,9 +25,9 @@ use tunnel_client::resolve::{Resolve, Resolving};
 use tunnel_common::identity::KeyFingerprint;
 
 // TLS alerts (RFC 8446, 6.2).
-const HANDSHAKE_FAILURE: u8 = 40;
 const BAD_CERTIFICATE: u8 = 42;
 const UNKNOWN_CA: u8 = 48;
+const ACCESS_DENIED: u8 = 49;
 const DECRYPT_ERROR: u8 = 51;
 
 /// Starts a `client` for the relay at `api`, its files in `folder`.
@@ -168,7 +168,7 @@ async fn where_nothing_can_be_recorded_a_relay_is_believed_as_long_as_the_agent_
     agent.is_cut_off().await;
 
     let thief = false_relay::at(api, Arc::unwrap_or_clone(relay_identity()));
-    assert_eq!(thief.dialled().await, Err(HANDSHAKE_FAILURE));
+    assert_eq!(thief.dialled().await, Err(ACCESS_DENIED));
     drop(thief);
     let free = until_ok("the thief has gone", async || UdpSocket::bind(api));
     drop(free.await);
@@ -287,7 +287,15 @@ async fn an_authority_of_the_users_own_vouches_for_the_relay_by_its_name() {
     let served = pair::serving(dial("localhost", &ca)).await;
     let body = get(server.visitors(), served.host()).await;
     assert_eq!(body.expect("an answer"), "vouched for");
-    dial("localhost", &other).logs("UnknownIssuer").await;
+    let refusing = dial("localhost", &other);
+    refusing.logs("UnknownIssuer").await;
+    for way_out in [
+        "--server-fingerprint",
+        "--server-ca",
+        "--trust-on-first-use",
+    ] {
+        refusing.logs(way_out).await;
+    }
     dial("127.0.0.1", &ca).logs("not valid for").await;
 }
 

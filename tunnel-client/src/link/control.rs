@@ -1,6 +1,8 @@
 //! The control stream, from the agent's side.
 
-use tokio::time::timeout;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 use tunnel_common::escape::Escaped;
 use tunnel_common::stream::control::{ControlRecv, ControlSend};
@@ -9,6 +11,11 @@ use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Welcome};
 
 use super::connection::{Closed, Connection};
 use crate::config::Timeouts;
+
+/// Frames other than Ping and Pong that a relay may send within [`RATE_WINDOW`]: each is work and a
+/// line of the log, and an honest relay has a few in a day.
+const MAX_FRAMES: u32 = 60;
+const RATE_WINDOW: Duration = Duration::from_secs(60);
 
 /// Why a tunnel does not serve, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +43,36 @@ pub(crate) enum ControlFailure {
 pub(crate) struct Control {
     reader: ControlReader<ControlRecv>,
     writer: ControlWriter<ControlSend>,
+    granted: Vec<Granted>,
+    rate: FrameRate,
+}
+
+/// Counts the relay's frames, minute by minute.
+#[derive(Debug)]
+struct FrameRate {
+    since: Instant,
+    frames: u32,
+}
+
+impl FrameRate {
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            frames: 0,
+        }
+    }
+
+    /// One more frame; an error if it is one too many.
+    fn count(&mut self, now: Instant) -> Result<(), ControlFailure> {
+        if now.duration_since(self.since) >= RATE_WINDOW {
+            *self = Self::new(now);
+        }
+        self.frames += 1;
+        if self.frames > MAX_FRAMES {
+            return Err(ControlFailure::Protocol("the relay sends too many frames"));
+        }
+        Ok(())
+    }
 }
 
 impl Control {
@@ -49,14 +86,23 @@ impl Control {
         greeting.await.map_err(|_| ControlFailure::Timeout)?
     }
 
-    /// The next change of what is granted to us; everything else is answered here.
+    /// The next change of what is granted to us; everything else is answered here. More than 60 frames
+    /// in a minute, Ping and Pong not counted, are an error.
     ///
     /// Ends only with the tunnel. Cancel safe: a frame that is being sent goes out with the next.
     pub(crate) async fn next_grant(&mut self) -> Result<Vec<Granted>, ControlFailure> {
         loop {
-            match self.reader.next().await? {
+            let frame = self.reader.next().await?;
+            if !matches!(frame, Some(Frame::Ping { .. } | Frame::Pong { .. })) {
+                self.rate.count(Instant::now())?;
+            }
+            match frame {
                 Some(Frame::Ping { nonce }) => self.writer.send(&Frame::Pong { nonce }).await?,
-                Some(Frame::Granted { granted, .. }) => return Ok(granted),
+                Some(Frame::Granted { granted, .. }) if granted != self.granted => {
+                    self.granted.clone_from(&granted);
+                    return Ok(granted);
+                }
+                Some(Frame::Granted { .. }) => debug!("the relay grants what it granted before"),
                 Some(Frame::Refused(refused)) => return Err(ControlFailure::Refused(refused)),
                 Some(Frame::Draining { spread }) => info!(spread, "the relay is about to stop"),
                 Some(Frame::Leaving) => info!("the relay stops"),
@@ -91,10 +137,15 @@ async fn greet(
     let mut control = Control {
         reader: ControlReader::new(recv),
         writer: ControlWriter::new(send),
+        granted: vec![],
+        rate: FrameRate::new(Instant::now()),
     };
     control.writer.send(&Frame::Hello(hello)).await?;
     match control.reader.next().await? {
-        Some(Frame::Welcome(welcome)) => Ok((control, welcome)),
+        Some(Frame::Welcome(welcome)) => {
+            control.granted.clone_from(&welcome.granted);
+            Ok((control, welcome))
+        }
         Some(Frame::Refused(refused)) => Err(ControlFailure::Refused(refused)),
         Some(_) => Err(ControlFailure::Protocol(
             "the relay's first frame was no Welcome",
@@ -102,5 +153,21 @@ async fn greet(
         None => Err(ControlFailure::Protocol(
             "the relay ended the control stream",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixty_frames_a_minute_are_taken_and_no_more() {
+        let begun = Instant::now();
+        let mut rate = FrameRate::new(begun);
+        for _ in 0..MAX_FRAMES {
+            rate.count(begun).expect("few enough");
+        }
+        assert!(rate.count(begun + RATE_WINDOW / 2).is_err());
+        rate.count(begun + RATE_WINDOW).expect("another minute");
     }
 }

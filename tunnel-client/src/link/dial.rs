@@ -7,24 +7,26 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quinn::TransportConfig;
 use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use tunnel_common::clock::Clock;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::tls;
 use tunnel_common::wire::alpn;
 
 use super::connection::Connection;
-use super::dial_error::{DialError, TlsError};
-use super::known_relays::KnownRelays;
-use super::relay_trust::{RelayTrust, Rule, Source};
-use super::verifier::{WrongKey, verifier};
+use super::dial_error::{DialError, TlsError, Weight};
+use super::known_relays::{Known, KnownRelays, KnownRelaysError};
+use super::relay_trust::{Believed, Expected, RelayTrust, Rule, Source};
+use super::verifier::{Slots, WrongKey, verifier};
 use super::{h2, quic};
 use crate::config::Timeouts;
 use crate::race::race;
@@ -40,8 +42,15 @@ pub(crate) struct Dialler {
     transport: Arc<TransportConfig>,
     timeouts: Timeouts,
     resolver: Arc<dyn Resolve>,
-    /// The key that was believed on first sight and could not be recorded.
-    believed: Mutex<Option<KeyFingerprint>>,
+    /// The key of the last tunnel that was believed on first sight, or recorded.
+    believed: Mutex<Option<Believed>>,
+}
+
+/// The relay, and its key if it is seen for the first time.
+#[derive(Debug)]
+struct Reached {
+    connection: Connection,
+    first_seen: Option<KeyFingerprint>,
 }
 
 /// What TLS needs to know to dial.
@@ -64,7 +73,8 @@ impl Dialler {
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, TlsError> {
         if let RelayTrust::PrivateCa(authorities) = &tls.trust {
-            verifier(&Rule::Authority(authorities.clone()), tls::provider())?;
+            let rule = Rule::Authority(authorities.clone());
+            verifier(&rule, Arc::default(), tls::provider())?;
         }
         Ok(Self {
             last_port: last_port.filter(|port| *port != relay.port()),
@@ -85,93 +95,115 @@ impl Dialler {
     /// Connects to the first of the relay's addresses that answers and is trusted. Chooses the rule
     /// of trust and resolves anew each time. Dropping the future gives up all attempts.
     pub(crate) async fn dial(&self) -> Result<Connection, DialError> {
-        let believed = *self.believed.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.tls.known_relays.as_ref();
-        let rule = self.tls.trust.choose(&self.relay, known, believed)?;
-        let connection = self.try_ways(&rule).await?;
-        if let Rule::FirstUse(first) = &rule
-            && let Some(key) = first.get()
-        {
-            self.believe(*key)?;
+        let rule = self.choose().await?;
+        let reached = self.try_ways(&rule).await?;
+        match (reached.first_seen, rule) {
+            (Some(key), Rule::FirstUse) => self.believe(key).await?,
+            (
+                _,
+                Rule::Key(Expected {
+                    key,
+                    source: Source::File { .. },
+                }),
+            ) => self.remember(key, true),
+            _ => {}
         }
-        Ok(connection)
+        Ok(reached.connection)
     }
 
-    async fn try_ways(&self, rule: &Rule) -> Result<Connection, DialError> {
+    async fn choose(&self) -> Result<Rule, DialError> {
+        let (trust, relay) = (self.tls.trust.clone(), self.relay.clone());
+        let known = self.tls.known_relays.clone();
+        let believed = *self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        let choosing = spawn_blocking(move || trust.choose(&relay, known.as_ref(), believed));
+        let rule = choosing.await??;
+        let by_authority = matches!(
+            self.tls.trust,
+            RelayTrust::PublicCa | RelayTrust::PrivateCa(_)
+        );
+        if let Rule::Key(Expected { source, .. }) = &rule
+            && let Source::File { path, line } = source
+            && by_authority
+        {
+            let path = path.display();
+            info!("the relay is known by its key ({path}, line {line}), not by an authority");
+        }
+        Ok(rule)
+    }
+
+    async fn try_ways(&self, rule: &Rule) -> Result<Reached, DialError> {
         let addresses = self.resolve().await?;
-        let failure = match self.over_quic(&addresses, rule).await {
-            Err(error) if error.may_be_passed_by() => error,
-            outcome => return outcome,
+        let mut failures = match self.over_quic(&addresses, rule).await {
+            Err(failures) if failures.iter().any(DialError::may_be_passed_by) => failures,
+            Err(failures) => return Err(DialError::of(failures).unwrap_or_else(no_address)),
+            Ok(reached) => return Ok(reached),
         };
-        debug!("{failure}; trying TCP");
-        let mut failures = vec![failure.to_string()];
-        let tls = Arc::new(self.tls.client(rule, alpn::H2)?);
         let last = |address: &SocketAddr| Some(SocketAddr::new(address.ip(), self.last_port?));
         let last = addresses.iter().filter_map(last).collect();
+        let mut told = vec![];
         for ways in [addresses.clone(), last] {
-            match self.over_tcp(&ways, &tls).await {
-                Ok(connection) => return Ok(connection),
-                Err(None) => {}
-                Err(Some(error)) => failures.push(error.to_string()),
+            if let Some(failure) = DialError::of(failures) {
+                debug!("{failure}; trying TCP");
+                told.push(failure);
+            }
+            match self.over_tcp(&ways, rule).await {
+                Ok(reached) => return Ok(reached),
+                Err(failed) => failures = failed,
             }
         }
-        Err(DialError::NoWay(failures.join("; ")))
+        told.extend(DialError::of(failures));
+        let texts: Vec<_> = told.iter().map(ToString::to_string).collect();
+        match DialError::of(told) {
+            Some(error) if error.weight() == Weight::Trust => Err(error),
+            _ => Err(DialError::NoWay(texts.join("; "))),
+        }
     }
 
     async fn over_quic(
         &self,
         addresses: &[SocketAddr],
         rule: &Rule,
-    ) -> Result<Connection, DialError> {
-        let tls = self.tls.client(rule, alpn::QUIC)?;
-        let config = quic::config(tls, self.transport.clone())?;
+    ) -> Result<Reached, Vec<DialError>> {
         let limit = self.timeouts.quic.handshake;
-        let attempt = |address: &SocketAddr| {
-            quic::connect(*address, self.relay.host(), config.clone(), limit)
+        let attempt = async |address: &SocketAddr| {
+            let slots = Arc::default();
+            let tls = self.tls.client(rule, &slots, alpn::QUIC)?;
+            let config = quic::config(tls, self.transport.clone())?;
+            let connected = quic::connect(*address, self.relay.host(), config, limit).await;
+            outcome(connected, *address, rule, &slots)
         };
-        let none = DialError::Resolve(io::ErrorKind::NotFound.into());
-        race(
-            addresses.iter().map(attempt),
-            self.timeouts.head_start,
-            none,
-        )
-        .await
+        race(addresses.iter().map(attempt), self.timeouts.head_start).await
     }
 
-    /// `None` where there is no address.
     async fn over_tcp(
         &self,
         addresses: &[SocketAddr],
-        tls: &Arc<rustls::ClientConfig>,
-    ) -> Result<Connection, Option<DialError>> {
+        rule: &Rule,
+    ) -> Result<Reached, Vec<DialError>> {
         let attempt = async |address: &SocketAddr| {
-            let connecting = h2::connect(*address, self.relay.host(), tls.clone(), self.timeouts);
-            connecting.await.map_err(Some)
+            let slots = Arc::default();
+            let tls = Arc::new(self.tls.client(rule, &slots, alpn::H2)?);
+            let connected = h2::connect(*address, self.relay.host(), tls, self.timeouts).await;
+            outcome(connected, *address, rule, &slots)
         };
-        race(
-            addresses.iter().map(attempt),
-            self.timeouts.head_start,
-            None,
-        )
-        .await
+        race(addresses.iter().map(attempt), self.timeouts.head_start).await
     }
 
-    /// Expects `key` from now on, by the file of known relays or else as long as this lives.
-    fn believe(&self, key: KeyFingerprint) -> Result<(), DialError> {
+    /// Expects `key` from now on, by the file of known relays and as long as this lives.
+    async fn believe(&self, key: KeyFingerprint) -> Result<(), DialError> {
         let advice = "compare it with the KEY that the relay printed at its start, or give \
                       --server-fingerprint";
-        let recorded = self.tls.known_relays.as_ref().map(|file| {
-            let recorded = file.record(&self.relay, key);
-            (file.path().display(), recorded)
-        });
-        match recorded {
-            Some((path, Ok(recorded))) if recorded == key => {
+        let recorded = self.record(key).await?;
+        match &recorded {
+            Some((path, Ok(known))) if known.key == key => {
+                let path = path.display();
                 warn!(
                     "the relay's key is believed on first sight and recorded in {path}: {key}; {advice}"
                 );
             }
-            Some((_, Ok(recorded))) => {
-                let wrong = WrongKey::new(key, recorded, Source::FirstSight);
+            Some((path, Ok(known))) => {
+                let (path, line) = (path.clone(), known.line);
+                let wrong = WrongKey::new(key, known.key, Source::File { path, line });
                 return Err(DialError::WrongKey(Box::new(wrong)));
             }
             unrecorded => {
@@ -181,10 +213,25 @@ impl Dialler {
                 warn!(
                     "the relay's key is believed on first sight until this process ends: {key}; {advice}"
                 );
-                *self.believed.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
             }
         }
+        self.remember(key, matches!(recorded, Some((_, Ok(_)))));
         Ok(())
+    }
+
+    /// Writes `key` into the file of known relays, if there is one to be.
+    async fn record(&self, key: KeyFingerprint) -> Result<Option<Recorded>, DialError> {
+        let Some(file) = self.tls.known_relays.clone() else {
+            return Ok(None);
+        };
+        let (path, relay) = (file.path().to_owned(), self.relay.clone());
+        let recorded = spawn_blocking(move || file.record(&relay, key)).await?;
+        Ok(Some((path, recorded)))
+    }
+
+    fn remember(&self, key: KeyFingerprint, recorded: bool) {
+        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        *believed = Some(Believed { key, recorded });
     }
 
     async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
@@ -196,11 +243,47 @@ impl Dialler {
     }
 }
 
+/// Where the key should be recorded, and what is there now.
+type Recorded = (PathBuf, Result<Known, KnownRelaysError>);
+
+fn no_address() -> DialError {
+    DialError::Resolve(io::ErrorKind::NotFound.into())
+}
+
+/// What became of an attempt, by what its handshake left.
+fn outcome(
+    connected: Result<Connection, DialError>,
+    address: SocketAddr,
+    rule: &Rule,
+    slots: &Slots,
+) -> Result<Reached, DialError> {
+    match (connected, slots.wrong.get()) {
+        (Ok(connection), _) => Ok(Reached {
+            connection,
+            first_seen: slots.proved.get().copied(),
+        }),
+        (Err(_), Some(wrong)) => Err(DialError::Untrusted(address, Box::new(wrong.clone()))),
+        (Err(error), None) => {
+            let by_authority = matches!(rule, Rule::PublicAuthority | Rule::Authority(_));
+            if by_authority && error.is_about_certificate() {
+                return Err(DialError::NotVouchedFor(Box::new(error)));
+            }
+            Err(error)
+        }
+    }
+}
+
 impl TlsSettings {
     /// TLS 1.3 with our key proved, and never resumed: each connection proves it anew.
-    fn client(&self, rule: &Rule, protocol: &[u8]) -> Result<rustls::ClientConfig, TlsError> {
+    /// What the handshake finds goes to `slots`.
+    fn client(
+        &self,
+        rule: &Rule,
+        slots: &Arc<Slots>,
+        protocol: &[u8],
+    ) -> Result<rustls::ClientConfig, TlsError> {
         let provider = tls::provider();
-        let verifier = verifier(rule, provider.clone())?;
+        let verifier = verifier(rule, slots.clone(), provider.clone())?;
         let identity = Arc::new(SingleCertAndKey::from(self.identity.clone()));
         let clock = Arc::new(self.clock.clone());
         let mut tls = rustls::ClientConfig::builder_with_details(provider, clock)
@@ -213,3 +296,6 @@ impl TlsSettings {
         Ok(tls)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,28 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use quinn::ConnectionError;
+use tokio::task::JoinError;
 use tunnel_common::quic::describe;
 
 use super::known_relays::KnownRelaysError;
 use super::verifier::{VerifierError, WrongKey};
+
+/// The alerts by which we refuse a certificate (RFC 8446, 6.2), as QUIC numbers them (RFC 9001, 4.8).
+const CERTIFICATE_ALERTS: RangeInclusive<u64> = 0x100 + 42..=0x100 + 51;
+
+/// How much a failure tells about the relay; of several, the one that tells most is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Weight {
+    /// Nobody answered.
+    Silence,
+    /// Somebody or something refused.
+    Refusal,
+    /// Somebody answered, whom we do not trust.
+    Trust,
+}
 
 /// Why the relay was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +50,18 @@ pub(crate) enum DialError {
     /// Another process has believed another key meanwhile.
     #[error(transparent)]
     WrongKey(Box<WrongKey>),
+    /// It shows another key than it should.
+    #[error("no tunnel to {0}: {1}")]
+    Untrusted(SocketAddr, #[source] Box<WrongKey>),
+    /// No authority vouches for it.
+    #[error(
+        "{0}. If it is yours, give its key with --server-fingerprint, its authority with --server-ca, \
+         or believe it on first sight with --trust-on-first-use"
+    )]
+    NotVouchedFor(#[source] Box<Self>),
+    /// A thread of ours failed.
+    #[error("the file of known relays can not be asked: {0}")]
+    Thread(#[from] JoinError),
     /// Nobody answered at all.
     #[error("{0} does not answer (UDP)")]
     Silence(SocketAddr),
@@ -46,6 +74,45 @@ pub(crate) enum DialError {
 }
 
 impl DialError {
+    /// How much it tells.
+    pub(super) fn weight(&self) -> Weight {
+        match self {
+            Self::Silence(_) | Self::Handshake(_, ConnectionError::TimedOut) => Weight::Silence,
+            Self::Tcp(_, error) if error.kind() == io::ErrorKind::TimedOut => Weight::Silence,
+            Self::Untrusted(..) | Self::NotVouchedFor(_) | Self::WrongKey(_) | Self::Tls(_) => {
+                Weight::Trust
+            }
+            Self::Handshake(_, ConnectionError::TransportError(_)) => Weight::Trust,
+            Self::Tcp(..) if self.tls_failure().is_some() => Weight::Trust,
+            _ => Weight::Refusal,
+        }
+    }
+
+    /// Of several failures the one that tells most, of equals the last.
+    pub(super) fn of(failures: Vec<Self>) -> Option<Self> {
+        failures.into_iter().max_by_key(Self::weight)
+    }
+
+    /// Whether it was the relay's certificate that we refused.
+    pub(super) fn is_about_certificate(&self) -> bool {
+        match self {
+            Self::Handshake(_, ConnectionError::TransportError(error)) => {
+                CERTIFICATE_ALERTS.contains(&u64::from(error.code))
+            }
+            _ => matches!(
+                self.tls_failure(),
+                Some(rustls::Error::InvalidCertificate(_))
+            ),
+        }
+    }
+
+    fn tls_failure(&self) -> Option<&rustls::Error> {
+        match self {
+            Self::Tcp(_, error) => error.get_ref()?.downcast_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether somebody else than a relay that we trust may have swallowed or answered our packets, so
     /// that another way may lead to it.
     pub(super) fn may_be_passed_by(&self) -> bool {

@@ -7,6 +7,9 @@ use tunnel_common::wire::frame::{EndpointRef, Granted, Outcome, Refused};
 
 use super::control::ControlFailure;
 
+/// The most URLs of one grant: a relay has a few ports, and each is shown and remembered.
+const MAX_URLS: usize = 16;
+
 /// A URL that is ours, and so may be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnUrl {
@@ -30,6 +33,9 @@ pub(crate) fn urls(
         .find(|grant| grant.endpoint == *name)
         .map(|grant| &grant.outcome)
     {
+        Some(Outcome::Urls(urls)) if urls.len() > MAX_URLS => {
+            Err(ControlFailure::Protocol("the relay grants too many URLs"))
+        }
         Some(Outcome::Urls(urls)) if !urls.is_empty() => {
             let urls: Option<_> = urls.iter().map(|url| own_url(url, id)).collect();
             urls.ok_or(ControlFailure::Protocol(
@@ -114,6 +120,16 @@ mod tests {
                 "{url:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_grant_has_sixteen_urls_at_most() {
+        let url = format!("https://{ID}.example.com");
+        let urls = [url.as_str(); MAX_URLS + 1];
+        let taken = of(&[granted("main", &urls[1..])]).expect("granted");
+        assert_eq!(taken.len(), MAX_URLS);
+        let refused = of(&[granted("main", &urls)]);
+        assert!(matches!(refused, Err(ControlFailure::Protocol(_))));
     }
 
     #[test]

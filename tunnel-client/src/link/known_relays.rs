@@ -32,6 +32,17 @@ pub struct Known {
     pub line: usize,
 }
 
+/// What the file says about a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// There is no file.
+    NoFile,
+    /// The file does not name the relay.
+    NoLine,
+    /// It does.
+    Line(Known),
+}
+
 /// Why the file can not be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -80,25 +91,36 @@ impl KnownRelays {
 
     /// What is known about `relay`. The whole file must be understood.
     pub fn find(&self, relay: &RelayAddr) -> Result<Option<Known>, KnownRelaysError> {
+        Ok(match self.look_up(relay)? {
+            Found::Line(known) => Some(known),
+            Found::NoFile | Found::NoLine => None,
+        })
+    }
+
+    /// As [`find`](Self::find), and tells a file that is not there from one without the relay.
+    pub(crate) fn look_up(&self, relay: &RelayAddr) -> Result<Found, KnownRelaysError> {
         match private_file::read(&self.0, Guard::Trusted, MAX_BYTES) {
-            Ok(text) => self.find_in(&text, relay),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Ok(text) => Ok(self
+                .find_in(&text, relay)?
+                .map_or(Found::NoLine, Found::Line)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::NoFile),
             Err(error) => Err(self.io(error)),
         }
     }
 
     /// Records `key` for `relay`, unless something is known about it by now. Gives what is in the
-    /// file then: another process may have been faster.
+    /// file then: another process may have been faster. It blocks the thread, for up to 2 s where
+    /// others write too.
     pub fn record(
         &self,
         relay: &RelayAddr,
         key: KeyFingerprint,
-    ) -> Result<KeyFingerprint, KnownRelaysError> {
-        let mut recorded = key;
+    ) -> Result<Known, KnownRelaysError> {
+        let mut recorded = Known { key, line: 0 };
         let updated = private_file::update(&self.0, MAX_BYTES, |old| {
             let old = old.unwrap_or(HEAD);
             if let Some(known) = self.find_in(old, relay)? {
-                recorded = known.key;
+                recorded = known;
                 return Ok(None);
             }
             let end = if old.is_empty() || old.ends_with('\n') {
@@ -106,7 +128,9 @@ impl KnownRelays {
             } else {
                 "\n"
             };
-            Ok(Some(format!("{old}{end}{relay} {key}\n")))
+            let new = format!("{old}{end}{relay} {key}\n");
+            recorded.line = new.lines().count();
+            Ok(Some(new))
         });
         match updated {
             Ok(()) => Ok(recorded),
@@ -171,7 +195,11 @@ mod tests {
         let at = |address| known.find(&relay(address)).expect("reads");
         assert_eq!(at("127.0.0.1"), None);
         let recorded = known.record(&relay("127.0.0.1"), key("a")).expect("writes");
-        assert_eq!(recorded, key("a"));
+        let first = Known {
+            key: key("a"),
+            line: 2,
+        };
+        assert_eq!(recorded, first);
         known
             .record(&relay("Relay.local.:99"), key("b"))
             .expect("writes");
@@ -189,7 +217,7 @@ mod tests {
         let (_folder, known) = file();
         known.record(&relay("x"), key("first")).expect("writes");
         let recorded = known.record(&relay("x"), key("second")).expect("reads");
-        assert_eq!(recorded, key("first"));
+        assert_eq!((recorded.key, recorded.line), (key("first"), 2));
         let found = known.find(&relay("x")).expect("reads");
         assert_eq!(found.map(|known| known.key), Some(key("first")));
     }

@@ -9,13 +9,12 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::CertificateDer;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::KeyFingerprint;
 
-use super::known_relays::{Known, KnownRelays, KnownRelaysError};
+use super::known_relays::{Found, Known, KnownRelays, KnownRelaysError};
 use crate::relay_addr::RelayAddr;
 
 /// Domains that no public certificate authority signs for (RFC 6761, 6762, 8375).
@@ -40,10 +39,20 @@ pub enum RelayTrust {
 pub(crate) enum Rule {
     /// The relay has this key.
     Key(Expected),
-    /// These authorities vouch for it; without any, the public ones.
+    /// A public authority vouches for it.
+    PublicAuthority,
+    /// One of these authorities vouches for it. Without any, no dial can be made.
     Authority(Vec<CertificateDer<'static>>),
-    /// The first key that is proved to one of the attempts of this dial is the relay's.
-    FirstUse(Arc<OnceLock<KeyFingerprint>>),
+    /// The key that is proved on the connection which wins is the relay's.
+    FirstUse,
+}
+
+/// A key that this agent has expected already, and will unless the user takes it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Believed {
+    pub(crate) key: KeyFingerprint,
+    /// Whether the file of known relays had it. If so, the user takes it back by removing the line.
+    pub(crate) recorded: bool,
 }
 
 /// A key that is expected, and who said so.
@@ -75,39 +84,39 @@ impl RelayTrust {
         }
     }
 
-    /// The rule for dialling `relay` now. `believed` is the key that this agent has believed on
-    /// first sight and could not record.
+    /// The rule for dialling `relay` now. `believed` is the key that this agent believes by now.
+    /// Reads the file, which blocks the thread.
     pub(crate) fn choose(
         &self,
         relay: &RelayAddr,
         known: Option<&KnownRelays>,
-        believed: Option<KeyFingerprint>,
+        believed: Option<Believed>,
     ) -> Result<Rule, KnownRelaysError> {
-        let known = match (self, known) {
-            (Self::Pinned(_), _) | (_, None) => None,
-            (_, Some(file)) => file.find(relay)?.map(|found| (file, found)),
-        };
         let key = |key, source| Rule::Key(Expected { key, source });
-        Ok(match (self, known) {
-            (Self::Pinned(pin), _) => key(*pin, Source::User),
-            (
-                _,
-                Some((
-                    file,
-                    Known {
-                        key: recorded,
-                        line,
-                    },
-                )),
-            ) => {
-                let path = file.path().to_owned();
-                key(recorded, Source::File { path, line })
-            }
-            (Self::PublicCa, None) => Rule::Authority(vec![]),
-            (Self::PrivateCa(authorities), None) => Rule::Authority(authorities.clone()),
-            (Self::FirstUse, None) => match believed {
-                Some(believed) => key(believed, Source::FirstSight),
-                None => Rule::FirstUse(Arc::default()),
+        let known = known.filter(|_| !matches!(self, Self::Pinned(_)));
+        let found = match known {
+            Some(file) => file.look_up(relay)?,
+            None => Found::NoFile,
+        };
+        if let (
+            Some(file),
+            Found::Line(Known {
+                key: recorded,
+                line,
+            }),
+        ) = (known, found)
+        {
+            let path = file.path().to_owned();
+            return Ok(key(recorded, Source::File { path, line }));
+        }
+        let taken_back = |old: &Believed| old.recorded && found == Found::NoLine;
+        Ok(match self {
+            Self::Pinned(pin) => key(*pin, Source::User),
+            Self::PublicCa => Rule::PublicAuthority,
+            Self::PrivateCa(authorities) => Rule::Authority(authorities.clone()),
+            Self::FirstUse => match believed.filter(|old| !taken_back(old)) {
+                Some(believed) => key(believed.key, Source::FirstSight),
+                None => Rule::FirstUse,
             },
         })
     }
@@ -140,7 +149,7 @@ mod tests {
     fn expected(rule: &Rule) -> Option<KeyFingerprint> {
         match rule {
             Rule::Key(expected) => Some(expected.key),
-            Rule::Authority(_) | Rule::FirstUse(_) => None,
+            Rule::PublicAuthority | Rule::Authority(_) | Rule::FirstUse => None,
         }
     }
 
@@ -177,12 +186,24 @@ mod tests {
         for trust in &others {
             assert_eq!(expected(&choose(trust, None)), None, "{trust:?}");
         }
-        let believed = choose(&RelayTrust::FirstUse, Some(key("believed")));
-        assert_eq!(expected(&believed), Some(key("believed")));
+        let old = |recorded| {
+            let key = key("believed");
+            Some(Believed { key, recorded })
+        };
+        for recorded in [false, true] {
+            let believed = choose(&RelayTrust::FirstUse, old(recorded));
+            assert_eq!(expected(&believed), Some(key("believed")), "no file");
+        }
+        let other = "other.example".parse().expect("a relay");
+        file.record(&other, key("other")).expect("writes");
+        let unrecorded = choose(&RelayTrust::FirstUse, old(false));
+        assert_eq!(expected(&unrecorded), Some(key("believed")));
+        let taken_back = choose(&RelayTrust::FirstUse, old(true));
+        assert_eq!(expected(&taken_back), None, "the user removed the line");
 
         file.record(&relay(), key("recorded")).expect("writes");
         for trust in &others {
-            let rule = choose(trust, Some(key("believed")));
+            let rule = choose(trust, old(true));
             assert_eq!(expected(&rule), Some(key("recorded")), "{trust:?}");
         }
         let pinned = choose(&RelayTrust::Pinned(key("pinned")), None);

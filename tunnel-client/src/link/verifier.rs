@@ -9,13 +9,12 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, PeerMisbehaved, RootCertStore,
-    SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, PeerMisbehaved, RootCertStore, SignatureScheme,
 };
 use tunnel_common::identity::KeyFingerprint;
 use webpki_roots::TLS_SERVER_ROOTS;
 
-use super::relay_trust::{Rule, Source};
+use super::relay_trust::{Expected, Rule, Source};
 
 /// Why no verifier can be made: the authorities are none.
 #[derive(Debug, thiserror::Error)]
@@ -24,50 +23,67 @@ pub enum VerifierError {
     /// A certificate of the user's can not be an authority.
     #[error("a certificate authority for the relay can not be used: {0}")]
     Authority(#[source] Error),
+    /// The user's authorities are none.
+    #[error("no certificate authority for the relay is given")]
+    NoAuthority,
     /// TLS refuses them.
     #[error("the relay's certificate can not be checked: {0}")]
     Build(#[from] rustls::server::VerifierBuilderError),
 }
 
-/// The verifier of this rule.
+/// What a handshake leaves for whoever began it. Each has its own: no address speaks for another.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    /// On first sight: the key that was proved.
+    pub(crate) proved: OnceLock<KeyFingerprint>,
+    /// Why the key was not taken. The peer, which may be an impostor, hears nothing of it.
+    pub(crate) wrong: OnceLock<WrongKey>,
+}
+
+/// The verifier of this rule for one handshake.
 pub(crate) fn verifier(
     rule: &Rule,
+    slots: Arc<Slots>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, VerifierError> {
-    let (known, source) = match rule {
-        Rule::Authority(authorities) => return authority(authorities, provider),
-        Rule::Key(expected) => (
-            Arc::new(OnceLock::from(expected.key)),
-            expected.source.clone(),
-        ),
-        Rule::FirstUse(first) => (first.clone(), Source::FirstSight),
+    let expected = match rule {
+        Rule::PublicAuthority => {
+            let roots = TLS_SERVER_ROOTS.iter().cloned();
+            return authority(roots.collect(), provider);
+        }
+        Rule::Authority(authorities) => return authority(roots(authorities)?, provider),
+        Rule::Key(expected) => Some(expected.clone()),
+        Rule::FirstUse => None,
     };
     Ok(Arc::new(OneKey {
-        known,
-        source,
+        expected,
+        slots,
         provider,
     }))
 }
 
+fn roots(authorities: &[CertificateDer<'static>]) -> Result<RootCertStore, VerifierError> {
+    if authorities.is_empty() {
+        return Err(VerifierError::NoAuthority);
+    }
+    let mut roots = RootCertStore::empty();
+    for authority in authorities {
+        let added = roots.add(authority.clone());
+        added.map_err(VerifierError::Authority)?;
+    }
+    Ok(roots)
+}
+
 fn authority(
-    authorities: &[CertificateDer<'static>],
+    roots: RootCertStore,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, VerifierError> {
-    let mut roots = RootCertStore::empty();
-    if authorities.is_empty() {
-        roots.extend(TLS_SERVER_ROOTS.iter().cloned());
-    }
-    for authority in authorities {
-        roots
-            .add(authority.clone())
-            .map_err(VerifierError::Authority)?;
-    }
     let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
     Ok(builder.build()?)
 }
 
 /// A relay showed another key than it should.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error(
     "THE RELAY'S KEY IS NOT THE EXPECTED ONE: it shows {shown}, but {source_} is {expected}. Either \
      somebody stands between, or the relay has a new key: ask its operator, who sees it as KEY at \
@@ -114,22 +130,26 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> Result<KeyFingerprint, Error
     KeyFingerprint::of_certificate(certificate).map_err(|_| CertificateError::BadEncoding.into())
 }
 
-/// Accepts one key, whatever its certificate says: a given one, or the first that is proved.
+/// Accepts one key, whatever its certificate says: the expected one, or any that is proved.
 #[derive(Debug)]
 struct OneKey {
-    known: Arc<OnceLock<KeyFingerprint>>,
-    source: Source,
+    expected: Option<Expected>,
+    slots: Arc<Slots>,
     provider: Arc<CryptoProvider>,
 }
 
 impl OneKey {
-    fn expect(&self, shown: KeyFingerprint, expected: KeyFingerprint) -> Result<(), Error> {
-        if shown == expected {
-            return Ok(());
+    fn expect(&self, shown: KeyFingerprint) -> Result<(), Error> {
+        match &self.expected {
+            Some(expected) if expected.key != shown => {
+                let wrong = WrongKey::new(shown, expected.key, expected.source.clone());
+                // A second one in the same handshake would be no other.
+                let _ = self.slots.wrong.set(wrong);
+                // QUIC sends the text of this error to the peer.
+                Err(CertificateError::ApplicationVerificationFailure.into())
+            }
+            _ => Ok(()),
         }
-        let wrong = WrongKey::new(shown, expected, self.source.clone());
-        // Not CertificateError::Other, whose Display hides the text.
-        Err(Error::Other(OtherError(Arc::new(wrong))))
     }
 }
 
@@ -142,10 +162,7 @@ impl ServerCertVerifier for OneKey {
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let shown = fingerprint(end_entity)?;
-        // Before the first key is believed its owner must prove it: that happens on the signature.
-        let known = self.known.get().copied().unwrap_or(shown);
-        self.expect(shown, known)?;
+        self.expect(fingerprint(end_entity)?)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -168,8 +185,9 @@ impl ServerCertVerifier for OneKey {
         let algorithms = &self.provider.signature_verification_algorithms;
         let valid = verify_tls13_signature(message, certificate, signature, algorithms)?;
         let shown = fingerprint(certificate)?;
-        // Two handshakes may have begun while no key was known: only one key becomes the known one.
-        self.expect(shown, *self.known.get_or_init(|| shown))?;
+        self.expect(shown)?;
+        // Not before its owner has proved it. A handshake has one signature.
+        let _ = self.slots.proved.set(shown);
         Ok(valid)
     }
 

@@ -197,8 +197,11 @@ impl LocalDialler {
 async fn tcp(address: &Address, caller: Caller<'_>) -> io::Result<TcpStream> {
     let addresses = caller.resolver.resolve(&address.host, address.port).await?;
     let attempts = addresses.into_iter().map(connect);
-    let none = io::ErrorKind::NotFound.into();
-    race(attempts, caller.timeouts.head_start, none).await
+    let raced = race(attempts, caller.timeouts.head_start).await;
+    raced.map_err(|failures| {
+        let last = failures.into_iter().last();
+        last.unwrap_or_else(|| io::ErrorKind::NotFound.into())
+    })
 }
 
 /// TLS 1.2 and 1.3. Sessions are resumed, which saves the service a signature; nothing is sent

@@ -101,7 +101,9 @@ async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
         Some(Reception::Api(hello)) => {
             debug!("an agent comes through the public port");
             let connection = Replay::new(hello, visitor.connection);
-            h2::serve(connection, visitor.addresses.visitor, state.clone()).await;
+            // Apart: a visitor must not pay for the room that an agent needs.
+            let agent = h2::serve(connection, visitor.addresses.visitor, state.clone());
+            Box::pin(agent).await;
         }
         Some(Reception::Refuse(last_words)) => {
             let linger = state.timeouts.refusal_linger;
