@@ -17,6 +17,7 @@ import asyncio
 import ipaddress
 import json
 import os
+import socket
 import ssl
 import struct
 import tempfile
@@ -53,6 +54,7 @@ LOOK = 0.2
 NOTICE = 1
 # A peer that takes no byte for so long does not read any more.
 STUCK = 2
+SMALL_BUFFER = 16 * 1024
 
 
 def frame(kind, flags=0, stream=0, payload=b"", length=None):
@@ -308,7 +310,13 @@ async def attempt(api, case, plain):
     host, port = api.rsplit(":", 1)
     key = certificates.new_key()
     said = {"case": case, "id": certificates.agent_id(key)}
-    reader, writer = await asyncio.open_connection(host, int(port), ssl=None if plain else tls(key))
+    # A small buffer is full soon for those who do not read.
+    tcp = socket.socket()
+    if case in UNREAD:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+    tcp.connect((host, int(port)))
+    security = {} if plain else {"ssl": tls(key), "server_hostname": host}
+    reader, writer = await asyncio.open_connection(sock=tcp, **security)
     agent = Agent(reader, writer)
     await agent.begin()
     if case == VISIT:
