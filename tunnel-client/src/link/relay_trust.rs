@@ -5,7 +5,7 @@
 //! 3. A certificate authority, public or the user's own.
 //! 4. First sight, where no public authority can vouch or the user wants it so.
 //!
-//! The rule is chosen anew for each dial, by [`RelayTrust::choose`], and `verifier` applies it.
+//! The rule is chosen anew for each dial, by `RelayTrust::choose`, and `verifier` applies it.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -5,7 +5,7 @@
 //! 3kousix2rszq526vyn6uvuzoce  front door
 //! ```
 //!
-//! Reading and editing are functions from text to text; [`edit`] puts them on a file.
+//! Reading and editing are functions from text to text; `allow` and `deny` put them on a file.
 
 use std::io;
 use std::path::{Path, PathBuf};
