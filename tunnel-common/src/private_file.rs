@@ -177,8 +177,14 @@ fn lock(path: &Path, folder: &Path) -> io::Result<File> {
         .mode(OWNER_ONLY)
         .custom_flags((OFlags::NONBLOCK | OFlags::NOFOLLOW).bits().cast_signed())
         .open(&name)?;
-    let (ours, folder) = (file.metadata()?.uid(), fs::metadata(folder)?);
-    if ours != folder.uid() {
+    let (found, folder) = (file.metadata()?, fs::metadata(folder)?);
+    if !found.is_file() || found.nlink() != 1 {
+        let name = Path::new(&name).display();
+        return Err(io::Error::other(format!(
+            "{name} is no lock of ours; remove it"
+        )));
+    }
+    if found.uid() != folder.uid() {
         // Only root can, and only root needs to: the service whose folder it is takes it next.
         let _ = fchown(&file, Some(folder.uid()), Some(folder.gid()));
     }

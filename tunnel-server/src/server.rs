@@ -21,6 +21,12 @@ use crate::names::Names;
 use crate::public::{listener, visit};
 use crate::state::State;
 
+/// Agents over TCP have permits of their own, one for so many visits: visitors who take all of theirs
+/// keep no agent out.
+const API_SHARE: usize = 16;
+/// Agents over TCP, at the least.
+const MIN_API_CONNECTIONS: usize = 64;
+
 /// Why a relay can not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -154,6 +160,9 @@ impl Server {
             state.tasks.spawn(accepting);
         }
         if let Some(api) = api {
+            let permits = Arc::new(Semaphore::new(
+                (max_visits / API_SHARE).max(MIN_API_CONNECTIONS),
+            ));
             let accepting = listener::accept(api, permits, state.clone(), h2::serve);
             state.tasks.spawn(accepting);
         }

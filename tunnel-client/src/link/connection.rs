@@ -38,8 +38,8 @@ pub(crate) struct H2Connection {
     pub(super) exporter: Exporter,
     /// The control stream, when the relay has opened it.
     pub(super) control: Mutex<mpsc::Receiver<H2Stream>>,
-    /// The visits' streams. At most as many as the relay may have open.
-    pub(super) visits: Mutex<mpsc::UnboundedReceiver<H2Stream>>,
+    /// The visits' streams. At most as many wait as the relay may have open.
+    pub(super) visits: Mutex<mpsc::Receiver<H2Stream>>,
     pub(super) end: Arc<End>,
     /// The driver.
     pub(super) driving: JoinSet<()>,

@@ -141,7 +141,12 @@ async fn greet(
         rate: FrameRate::new(Instant::now()),
     };
     control.writer.send(&Frame::Hello(hello)).await?;
-    match control.reader.next().await? {
+    let mut first = control.reader.next().await?;
+    while first == Some(Frame::Unknown) {
+        // What a newer relay says beyond us.
+        first = control.reader.next().await?;
+    }
+    match first {
         Some(Frame::Welcome(welcome)) => {
             control.granted.clone_from(&welcome.granted);
             Ok((control, welcome))

@@ -151,8 +151,9 @@ impl Dialler {
                 Err(failed) => failures = failed,
             }
         }
-        told.extend(DialError::of(failures));
-        let texts: Vec<_> = told.iter().map(ToString::to_string).collect();
+        let mut texts: Vec<_> = told.iter().map(ToString::to_string).collect();
+        // Another port of the relay's host may be anybody's, a web server's: who is there proves nothing.
+        texts.extend(DialError::of(failures).map(|error| error.to_string()));
         match DialError::of(told) {
             Some(error) if error.weight() == Weight::Trust => Err(error),
             _ => Err(DialError::NoWay(texts.join("; "))),

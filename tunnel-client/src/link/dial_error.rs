@@ -83,7 +83,7 @@ impl DialError {
                 Weight::Trust
             }
             Self::Handshake(_, ConnectionError::TransportError(_)) => Weight::Trust,
-            Self::Tcp(..) if self.tls_failure().is_some() => Weight::Trust,
+            Self::Tcp(..) if self.is_about_certificate() => Weight::Trust,
             _ => Weight::Refusal,
         }
     }

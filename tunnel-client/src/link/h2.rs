@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tunnel_common::h2::{Purpose, silence};
+use tunnel_common::h2::{MAX_STREAMS, Purpose, silence};
 use tunnel_common::proof::{EXPORTER_LABEL, Exporter};
 use tunnel_common::stream::h2::connection::{Acceptor, serve};
 use tunnel_common::stream::h2::stream::H2Stream;
@@ -76,7 +76,7 @@ fn drive(
     timeouts: Timeouts,
 ) -> H2Connection {
     let (control_sender, control) = mpsc::channel(CONTROL_STREAMS);
-    let (visits_sender, visits) = mpsc::unbounded_channel();
+    let (visits_sender, visits) = mpsc::channel(MAX_STREAMS as usize);
     let end = Arc::new(End::default());
     let mut driving = JoinSet::new();
     driving.spawn({
@@ -103,7 +103,7 @@ fn drive(
 /// Where accepted streams go.
 struct Streams {
     control: mpsc::Sender<H2Stream>,
-    visits: mpsc::UnboundedSender<H2Stream>,
+    visits: mpsc::Sender<H2Stream>,
 }
 
 /// Moves the connection until it is over, and says why.
@@ -125,9 +125,9 @@ async fn accept(
     loop {
         tokio::select! {
             accepted = acceptor.accept() => match accepted {
-                // Whoever does not want it any more drops it, which resets it.
+                // One that nobody wants, or for which there is no room, is dropped, which resets it.
                 Some(Ok((Purpose::Control, stream))) => drop(streams.control.try_send(stream)),
-                Some(Ok((Purpose::Visit, stream))) => drop(streams.visits.send(stream)),
+                Some(Ok((Purpose::Visit, stream))) => drop(streams.visits.try_send(stream)),
                 Some(Err(error)) => return error.to_string(),
                 None => return "closed by the peer".to_owned(),
             },

@@ -8,6 +8,7 @@ use std::io;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::consume_budget;
 use tokio_util::codec::{FramedRead, FramedWrite, LengthDelimitedCodec, LengthDelimitedCodecError};
 
 use super::frame::Frame;
@@ -66,17 +67,20 @@ impl<R: AsyncRead + Unpin> ControlReader<R> {
         Self(FramedRead::new(stream, codec()))
     }
 
-    /// The next frame that this version knows; `None` at the stream's end.
+    /// The next frame; `None` at the stream's end. One that this version does not know is
+    /// [`Frame::Unknown`].
     ///
-    /// Cancel safe: what was read of a frame is kept for the next call.
+    /// Cancel safe: what was read of a frame is kept for the next call. A peer that sends without a
+    /// pause keeps nobody else from being polled.
     pub async fn next(&mut self) -> Result<Option<Frame>, ControlError> {
-        while let Some(bytes) = self.0.next().await {
-            match serde_json::from_slice(&bytes?).map_err(ControlError::Malformed)? {
-                Frame::Unknown => {}
-                frame => return Ok(Some(frame)),
+        consume_budget().await;
+        match self.0.next().await {
+            Some(bytes) => {
+                let frame = serde_json::from_slice(&bytes?).map_err(ControlError::Malformed)?;
+                Ok(Some(frame))
             }
+            None => Ok(None),
         }
-        Ok(None)
     }
 }
 
@@ -109,7 +113,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn frames_arrive_in_order_and_unknown_ones_are_skipped() {
+    async fn frames_arrive_in_order_and_unknown_ones_as_such() {
         let (near, far) = tokio::io::duplex(64);
         let mut writer = ControlWriter::new(near);
         let mut reader = ControlReader::new(far);
@@ -124,6 +128,7 @@ mod tests {
                 reader.next().await.expect("reads"),
                 Some(Frame::Ping { nonce: 1 })
             );
+            assert_eq!(reader.next().await.expect("reads"), Some(Frame::Unknown));
             assert_eq!(
                 reader.next().await.expect("reads"),
                 Some(Frame::Pong { nonce: 2 })

@@ -81,15 +81,19 @@ impl AllowList {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Nothing yet: what changed between load and here is seen as well.
-        let (mut read, mut last) = (None, None);
+        let (mut read, mut last, mut complaint) = (None, None, None);
         loop {
             looks.tick().await;
             let stamps = Some(self.stamps().await);
             // A list that changes at every look is read as it is: a removal does not wait for its end.
             let has_waited = last != read;
             if stamps != read && (stamps == last || has_waited) {
-                self.read_again().await;
-                read.clone_from(&stamps);
+                // What could not be read now may be readable the next time.
+                read = self
+                    .read_again(&mut complaint)
+                    .await
+                    .then(|| stamps.clone())
+                    .flatten();
             }
             last = stamps;
         }
@@ -100,23 +104,29 @@ impl AllowList {
         off_the_reactor(move || files.iter().map(|path| Stamp::of(path)).collect()).await
     }
 
-    /// Takes what the files say now. A file that can not be used changes nothing.
-    async fn read_again(&self) {
+    /// Takes what the files say now, and says whether it could. A file that can not be used changes
+    /// nothing; why it can not is told once.
+    async fn read_again(&self, complaint: &mut Option<String>) -> bool {
         let (files, ids) = (self.files.clone(), self.ids.clone());
-        match off_the_reactor(move || read_all(&files, &ids)).await {
-            Ok(ids) if ids == **self.now.load() => {}
-            Ok(ids) => {
-                info!(
-                    agents = ids.len(),
-                    "the list of agents that may register has changed"
-                );
-                self.now.store(ids.into());
-                self.changes.send_modify(|change| *change += 1);
-            }
+        let all = match off_the_reactor(move || read_all(&files, &ids)).await {
+            Ok(all) => all,
             Err(error) => {
-                error!("{error}; the agents that might register still may, and no others");
+                let text = error.to_string();
+                if complaint.as_ref() != Some(&text) {
+                    error!("{text}; the agents that might register still may, and no others");
+                }
+                *complaint = Some(text);
+                return !matches!(error, ListError::Io { .. });
             }
+        };
+        *complaint = None;
+        if all != **self.now.load() {
+            let agents = all.len();
+            info!(agents, "the list of agents that may register has changed");
+            self.now.store(all.into());
+            self.changes.send_modify(|change| *change += 1);
         }
+        true
     }
 }
 

@@ -29,6 +29,8 @@ use crate::state::State;
 
 /// When a tunnel that came too late may come again, in milliseconds: its process knows more by then.
 const OUTDATED_RETRY_MS: u64 = 5_000;
+/// Whoever decides is not asked about the same key more often than that.
+const MIN_ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Wishes of one agent that are answered; the rest is not looked at.
 const MAX_WISHES: usize = 16;
 
@@ -101,7 +103,7 @@ impl Presence {
 
     /// The agent goes, and must have gone `by` then: no more visits; those in flight go on.
     pub(super) fn leave(&mut self, by: Instant) {
-        self.leaves = Some(by);
+        self.leaves.get_or_insert(by);
         for held in self.held.values_mut() {
             held.membership = None;
         }
@@ -189,6 +191,10 @@ impl Presence {
             }
         }
         if self.leaves.is_some() || self.tunnel.is_retired() {
+            // Nobody comes any more: what counts is who is still here.
+            let main = self.main.id;
+            self.held
+                .retain(|id, held| *id == main || held.has_visits());
             return Ok(self.answer_all(&Outcome::Refused(refusal(JoinError::Outdated))));
         }
         self.enter(&mut claims, state)?;
@@ -263,7 +269,8 @@ impl Presence {
     /// A refusal that may pass is asked about again by ourselves: over this tunnel the agent does not.
     fn remember_to_ask(&mut self, refused: &Refused) {
         if let Some(after) = refused.retry_after {
-            let at = Instant::now() + Duration::from_millis(after);
+            let after = Duration::from_millis(after).max(MIN_ASK_AGAIN);
+            let at = Instant::now() + after;
             self.ask_again = Some(self.ask_again.map_or(at, |other| other.min(at)));
         }
     }

@@ -47,8 +47,10 @@ impl Registry {
     ) -> Result<Membership, JoinError> {
         let (id, right, tunnel) = (right.agent(), right.clone(), tunnel.clone());
         let holder = Holder { tunnel, right };
-        let entered = self.lock().enter(id, place, holder.clone())?;
+        // Before anybody can take the place away.
         holder.tunnel.has_place();
+        let entered = self.lock().enter(id, place, holder.clone());
+        let entered = entered.inspect_err(|_| holder.tunnel.gives_up_place())?;
         if let Some(displaced) = entered.displaced {
             displaced.tunnel.is_displaced();
         }

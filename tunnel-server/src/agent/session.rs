@@ -190,11 +190,16 @@ async fn talk(
 async fn greet(connection: &Connection) -> Result<(Reader, Writer, Hello), SessionError> {
     let (recv, send) = connection.control().await?;
     let (mut reader, writer) = (ControlReader::new(recv), ControlWriter::new(send));
-    match reader.next().await? {
-        Some(Frame::Hello(hello)) => Ok((reader, writer, hello)),
-        Some(_) => Err(SessionError::Protocol("the first frame was no Hello")),
-        None => Err(SessionError::Protocol(
-            "the control stream ended before a Hello",
-        )),
+    loop {
+        match reader.next().await? {
+            Some(Frame::Hello(hello)) => return Ok((reader, writer, hello)),
+            // What a newer agent says beyond us.
+            Some(Frame::Unknown) => {}
+            Some(_) => return Err(SessionError::Protocol("the first frame was no Hello")),
+            None => {
+                let why = "the control stream ended before a Hello";
+                return Err(SessionError::Protocol(why));
+            }
+        }
     }
 }

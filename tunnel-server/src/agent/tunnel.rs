@@ -1,6 +1,6 @@
 //! One tunnel to an agent, as the visitors' side sees it: something to open streams on.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -20,6 +20,7 @@ pub(crate) struct Tunnel {
     visits: TaskTracker,
     /// In how many places of the registry it is: one for each of its keys.
     places: AtomicUsize,
+    has_lost_place: AtomicBool,
     retired: CancellationToken,
     trust: Mutex<Trust>,
     doubt: Notify,
@@ -62,6 +63,7 @@ impl Tunnel {
             budget,
             visits: TaskTracker::new(),
             places: AtomicUsize::new(0),
+            has_lost_place: AtomicBool::new(false),
             retired: CancellationToken::new(),
             trust: Mutex::new(Trust::Trusted),
             doubt: Notify::new(),
@@ -122,14 +124,19 @@ impl Tunnel {
         self.places.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// It has given up a place by itself.
+    /// It has given up a place by itself. If it was the last, and others were taken from it before,
+    /// the agent must not think that it serves.
     pub(crate) fn gives_up_place(&self) {
-        self.places.fetch_sub(1, Ordering::AcqRel);
+        let was_last = self.places.fetch_sub(1, Ordering::AcqRel) == 1;
+        if was_last && self.has_lost_place.load(Ordering::Acquire) {
+            self.retired.cancel();
+        }
     }
 
     /// Another tunnel has got a place of it. Without any no more visits come: when the last is over,
     /// the tunnel closes.
     pub(crate) fn is_displaced(&self) {
+        self.has_lost_place.store(true, Ordering::Release);
         if self.places.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.retired.cancel();
         }
