@@ -199,12 +199,7 @@ impl Serve {
             return Ok(cert::from_pem_files(&data.file(chain), &data.file(key))?);
         }
         let path = data.path().join(KEY_FILE);
-        let if_missing = if self.require_key {
-            IfMissing::Fail
-        } else {
-            IfMissing::Make
-        };
-        let (key, origin) = key::load(&path, if_missing)?;
+        let (key, origin) = key::load(&path, IfMissing::required(self.require_key))?;
         if origin == Origin::Made {
             let fingerprint = key::fingerprint(&key);
             warn!(

@@ -15,8 +15,11 @@ use std::time::Duration;
 
 use h2::{Ping, PingPong, Reason, client, server};
 use http::{HeaderName, Method, Request, Uri, Version};
+use rustls::ConnectionCommon;
 use tokio::time::{sleep, timeout};
 
+use crate::proof::{EXPORTER_LABEL, Exporter};
+use crate::wire::alpn;
 use crate::wire::code::Code;
 
 /// What a peer may send ahead on one stream to begin with.
@@ -88,8 +91,12 @@ pub fn server_builder() -> server::Builder {
 }
 
 /// Watches whether the peer lives, by asking it again and again: ready when it has left a question
-/// unanswered for `within`, or the connection is gone.
-pub async fn silence(mut pings: PingPong, every: Duration, within: Duration) {
+/// unanswered for `within`, or the connection is gone. Never ready without `pings`: then somebody
+/// else asks.
+pub async fn silence(pings: Option<PingPong>, every: Duration, within: Duration) {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
     loop {
         sleep(every).await;
         let answered = timeout(within, pings.ping(Ping::opaque())).await;
@@ -97,6 +104,16 @@ pub async fn silence(mut pings: PingPong, every: Duration, within: Duration) {
             return;
         }
     }
+}
+
+/// What only the two ends of this TLS session know, as [`quic::exporter`](crate::quic::exporter)
+/// gives it. `None` for a session that is not complete, or has agreed on another protocol than ours.
+pub fn exporter<Data>(session: &ConnectionCommon<Data>) -> Option<Exporter> {
+    if session.alpn_protocol() != Some(alpn::H2) {
+        return None;
+    }
+    let exporter = session.export_keying_material(Exporter::default(), EXPORTER_LABEL, None);
+    exporter.ok()
 }
 
 /// What a request is for.

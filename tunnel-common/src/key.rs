@@ -120,6 +120,13 @@ pub enum IfMissing {
     Fail,
 }
 
+impl IfMissing {
+    /// Fail if the key is required.
+    pub fn required(required: bool) -> Self {
+        if required { Self::Fail } else { Self::Make }
+    }
+}
+
 /// Reads the key in `path`, or makes one there if there is no such file and that is wanted.
 pub fn load(path: &Path, if_missing: IfMissing) -> Result<(KeyPair, Origin), KeyError> {
     match read(path) {

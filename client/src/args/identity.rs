@@ -83,12 +83,7 @@ impl Identities {
     }
 
     fn key(&self, path: &Path) -> Result<KeyPair, key::KeyError> {
-        let if_missing = if self.require_key {
-            IfMissing::Fail
-        } else {
-            IfMissing::Make
-        };
-        let (key, origin) = key::load(path, if_missing)?;
+        let (key, origin) = key::load(path, IfMissing::required(self.require_key))?;
         if origin == Origin::Made {
             let id = key::fingerprint(&key).label();
             warn!(

@@ -13,11 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tunnel_common::h2::{MAX_STREAMS, Purpose, silence};
-use tunnel_common::proof::{EXPORTER_LABEL, Exporter};
+use tunnel_common::h2::{MAX_STREAMS, Purpose, exporter, silence};
+use tunnel_common::proof::Exporter;
 use tunnel_common::stream::h2::connection::{Acceptor, serve};
 use tunnel_common::stream::h2::stream::H2Stream;
-use tunnel_common::wire::alpn;
 use tunnel_common::wire::code::Code;
 
 use super::connection::{Connection, End, H2Connection};
@@ -39,7 +38,8 @@ pub(super) async fn connect(
         let tcp = TcpStream::connect(address).await?;
         tcp.set_nodelay(true)?;
         let tls = TlsConnector::from(tls).connect(name(host)?, tcp).await?;
-        let exporter = exporter(&tls)?;
+        let exporter = exporter(tls.get_ref().1);
+        let exporter = exporter.ok_or_else(|| io::Error::other("it is no relay"))?;
         let acceptor = serve(tls).await.map_err(io::Error::other)?;
         Ok((acceptor, exporter))
     };
@@ -56,16 +56,6 @@ fn name(host: &str) -> io::Result<ServerName<'static>> {
         Ok(address) => Ok(address.into()),
         Err(_) => ServerName::try_from(host.to_owned()).map_err(io::Error::other),
     }
-}
-
-/// What only the two ends know, if they agreed on our protocol.
-fn exporter(tls: &TlsStream<TcpStream>) -> io::Result<Exporter> {
-    let (_, session) = tls.get_ref();
-    if session.alpn_protocol() != Some(alpn::H2) {
-        return Err(io::Error::other("it is no relay"));
-    }
-    let exporter = session.export_keying_material(Exporter::default(), EXPORTER_LABEL, None);
-    exporter.map_err(io::Error::other)
 }
 
 /// Gives the connection to a task of its own.
@@ -114,12 +104,7 @@ async fn accept(
     timeouts: Timeouts,
 ) -> String {
     let pings = acceptor.ping_pong();
-    let silent = async {
-        match pings {
-            Some(pings) => silence(pings, timeouts.quic.keep_alive, timeouts.h2_silence).await,
-            None => std::future::pending().await,
-        }
-    };
+    let silent = silence(pings, timeouts.quic.keep_alive, timeouts.h2_silence);
     tokio::pin!(silent);
     let mut closing = Closing::NotYet;
     loop {

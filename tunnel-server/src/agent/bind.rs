@@ -70,9 +70,8 @@ impl ApiPort {
         public: &[SocketAddr],
         window: u64,
     ) -> Result<Self, ApiError> {
-        let unusable = |error: &dyn std::fmt::Display| ApiError::Certificate(error.to_string());
         let server = quic_config(config, window)?;
-        let tls = tls_config(config, alpn::H2).map_err(|error| unusable(&error))?;
+        let tls = tls_config(config, alpn::H2).map_err(unusable)?;
         let wanted = SocketAddr::new(config.bind_addr, config.api_port);
         let is_shared = public.iter().any(|public| public.port() == config.api_port);
         let (udp, tcp, address) = if is_shared {
@@ -92,6 +91,10 @@ impl ApiPort {
             tls: Arc::new(tls),
         })
     }
+}
+
+fn unusable(error: impl std::fmt::Display) -> ApiError {
+    ApiError::Certificate(error.to_string())
 }
 
 fn failed(transport: &'static str, address: SocketAddr) -> impl Fn(io::Error) -> ApiError {
@@ -121,9 +124,8 @@ fn both(wanted: SocketAddr) -> Result<Sockets, ApiError> {
 }
 
 fn quic_config(config: &Config, window: u64) -> Result<quinn::ServerConfig, ApiError> {
-    let unusable = |error: &dyn std::fmt::Display| ApiError::Certificate(error.to_string());
-    let tls = tls_config(config, alpn::QUIC).map_err(|error| unusable(&error))?;
-    let crypto = QuicServerConfig::try_from(tls).map_err(|error| unusable(&error))?;
+    let tls = tls_config(config, alpn::QUIC).map_err(unusable)?;
+    let crypto = QuicServerConfig::try_from(tls).map_err(unusable)?;
 
     let mut transport = quic::transport(config.congestion, &config.timeouts.quic, window);
     transport

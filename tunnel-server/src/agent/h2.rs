@@ -9,10 +9,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
-use tunnel_common::h2::silence;
-use tunnel_common::proof::{EXPORTER_LABEL, Exporter};
+use tunnel_common::h2::{exporter, silence};
 use tunnel_common::stream::h2::connection::{Driver, connect};
-use tunnel_common::wire::alpn;
 
 use super::connection::{Connection, End, H2Connection};
 use super::identity::Identity;
@@ -85,16 +83,11 @@ where
 /// What the handshake proved. One that agreed on no protocol is none of ours.
 fn proven<S>(tls: &TlsStream<S>) -> Result<Proven, NoTunnel> {
     let (_, session) = tls.get_ref();
-    if session.alpn_protocol() != Some(alpn::H2) {
-        return Err(NoTunnel::Protocol);
-    }
+    let exporter = exporter(session).ok_or(NoTunnel::Protocol)?;
     let chain = session.peer_certificates().unwrap_or_default();
     let main = chain.first().and_then(Identity::of);
-    let exporter = session.export_keying_material(Exporter::default(), EXPORTER_LABEL, None);
-    match (main, exporter) {
-        (Some(main), Ok(exporter)) => Ok(Proven { main, exporter }),
-        _ => Err(NoTunnel::Identity),
-    }
+    let main = main.ok_or(NoTunnel::Identity)?;
+    Ok(Proven { main, exporter })
 }
 
 /// Moves a connection to its end: its own, the agent's silence, or ours.
@@ -104,12 +97,7 @@ where
 {
     let pings = driver.ping_pong();
     let clocks = state.timeouts;
-    let silent = async {
-        match pings {
-            Some(pings) => silence(pings, clocks.quic.keep_alive, clocks.h2_silence).await,
-            None => std::future::pending().await,
-        }
-    };
+    let silent = silence(pings, clocks.quic.keep_alive, clocks.h2_silence);
     let why = tokio::select! {
         ended = driver => match ended {
             Ok(()) => "closed by the agent".to_owned(),

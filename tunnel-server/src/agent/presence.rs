@@ -241,20 +241,17 @@ impl Presence {
                 }
                 Ok(())
             }
-            Decision::Undecided => match self.held.get(&id) {
+            Decision::Undecided => {
+                let held = self.held.get(&id).ok_or_else(undecided)?;
+                self.ask_again = Some(Instant::now() + state.timeouts.admission);
                 // What was decided before stands, and nothing beyond it.
-                Some(held) if hosts.iter().all(|host| held.hosts.contains(host)) => {
+                if hosts.iter().all(|host| held.hosts.contains(host)) {
                     warn!("nobody decided in time whether the agent may stay; it stays for now");
-                    self.ask_again = Some(Instant::now() + state.timeouts.admission);
-                    Ok(())
-                }
-                Some(_) => {
+                } else {
                     refuse(claims, id, &undecided());
-                    self.ask_again = Some(Instant::now() + state.timeouts.admission);
-                    Ok(())
                 }
-                None => Err(undecided()),
-            },
+                Ok(())
+            }
         }
     }
 
@@ -287,25 +284,21 @@ impl Presence {
     /// forgotten.
     fn enter(&mut self, claims: &mut [Claimed], state: &State) -> Result<(), Refused> {
         let main = self.main.id;
-        for (id, held) in &mut self.held {
-            if *id != main && !claims.iter().any(|(_, claimed)| is_of(claimed, *id)) {
-                held.membership = None;
-            }
-        }
-        self.held.retain(|id, held| {
-            *id == main || held.has_visits() || claims.iter().any(|(_, c)| is_of(c, *id))
-        });
         let mut outdated = vec![];
-        for (id, held) in &mut self.held {
+        self.held.retain(|id, held| {
             let is_claimed = *id == main || claims.iter().any(|(_, c)| is_of(c, *id));
-            if held.membership.is_none() && is_claimed {
-                let entered = state.registry.enter(&held.right, &self.tunnel, self.place);
-                match entered {
+            if !is_claimed {
+                held.membership = None;
+                return held.has_visits();
+            }
+            if held.membership.is_none() {
+                match state.registry.enter(&held.right, &self.tunnel, self.place) {
                     Ok(membership) => held.membership = Some(membership),
                     Err(error) => outdated.push((*id, refusal(error))),
                 }
             }
-        }
+            true
+        });
         for (id, refused) in outdated {
             if id == main {
                 return Err(refused);
