@@ -64,12 +64,13 @@ impl Client {
         };
         let window = budget.first_window();
         let (timeouts, resolver) = (config.timeouts, config.resolver);
-        let transport = quic::transport(config.congestion, window, &timeouts.quic);
+        let quic = quic::transport(config.congestion, window, &timeouts.quic);
         let dialler = Dialler::new(
             config.relay,
             config.last_port,
+            config.transport,
             tls,
-            transport,
+            quic,
             timeouts,
             resolver.clone(),
         )?;

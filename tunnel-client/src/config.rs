@@ -36,6 +36,8 @@ pub struct Config {
     /// The port of the relay that is tried over TCP when its own port passes neither UDP nor TCP: some
     /// networks let nothing else out. 443; without one, nothing is tried.
     pub last_port: Option<u16>,
+    /// What may carry the tunnel.
+    pub transport: Transport,
     /// Congestion control towards the relay.
     pub congestion: Congestion,
     /// Bytes that a local service which does not read may pin in the process.
@@ -46,6 +48,16 @@ pub struct Config {
     pub clock: Clock,
     /// Where addresses come from.
     pub resolver: Arc<dyn Resolve>,
+}
+
+/// What may carry the tunnel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// QUIC, and HTTP/2 where that does not pass.
+    #[default]
+    Any,
+    /// HTTP/2 over TCP; no UDP packet is sent to the relay.
+    OnlyH2,
 }
 
 /// One endpoint to publish.
@@ -99,6 +111,7 @@ impl Config {
             endpoint,
             second: None,
             last_port: Some(443),
+            transport: Transport::default(),
             congestion: Congestion::default(),
             memory_budget: tunnel_common::process::default_memory_budget(),
             timeouts: Timeouts::default(),

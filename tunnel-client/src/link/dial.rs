@@ -28,7 +28,7 @@ use super::known_relays::{Known, KnownRelays, KnownRelaysError};
 use super::relay_trust::{Believed, Expected, RelayTrust, Rule, Source};
 use super::verifier::{Slots, WrongKey, verifier};
 use super::{h2, quic};
-use crate::config::Timeouts;
+use crate::config::{Timeouts, Transport};
 use crate::race::race;
 use crate::relay_addr::RelayAddr;
 use crate::resolve::Resolve;
@@ -38,8 +38,9 @@ use crate::resolve::Resolve;
 pub(crate) struct Dialler {
     relay: RelayAddr,
     last_port: Option<u16>,
+    transport: Transport,
     tls: TlsSettings,
-    transport: Arc<TransportConfig>,
+    quic: Arc<TransportConfig>,
     timeouts: Timeouts,
     resolver: Arc<dyn Resolve>,
     /// The key of the last tunnel that was believed on first sight, or recorded.
@@ -67,8 +68,9 @@ impl Dialler {
     pub(crate) fn new(
         relay: RelayAddr,
         last_port: Option<u16>,
+        transport: Transport,
         tls: TlsSettings,
-        transport: TransportConfig,
+        quic: TransportConfig,
         timeouts: Timeouts,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, TlsError> {
@@ -79,8 +81,9 @@ impl Dialler {
         Ok(Self {
             last_port: last_port.filter(|port| *port != relay.port()),
             relay,
+            transport,
             tls,
-            transport: Arc::new(transport),
+            quic: Arc::new(quic),
             timeouts,
             resolver,
             believed: Mutex::default(),
@@ -134,6 +137,7 @@ impl Dialler {
     async fn try_ways(&self, rule: &Rule) -> Result<Reached, DialError> {
         let addresses = self.resolve().await?;
         let mut failures = match self.over_quic(&addresses, rule).await {
+            Err(failures) if failures.is_empty() && self.transport == Transport::OnlyH2 => failures,
             Err(failures) if failures.iter().any(DialError::may_be_passed_by) => failures,
             Err(failures) => return Err(DialError::of(failures).unwrap_or_else(no_address)),
             Ok(reached) => return Ok(reached),
@@ -165,11 +169,14 @@ impl Dialler {
         addresses: &[SocketAddr],
         rule: &Rule,
     ) -> Result<Reached, Vec<DialError>> {
+        if self.transport == Transport::OnlyH2 {
+            return Err(vec![]);
+        }
         let limit = self.timeouts.quic.handshake;
         let attempt = async |address: &SocketAddr| {
             let slots = Arc::default();
             let tls = self.tls.client(rule, &slots, alpn::QUIC)?;
-            let config = quic::config(tls, self.transport.clone())?;
+            let config = quic::config(tls, self.quic.clone())?;
             let connected = quic::connect(*address, self.relay.host(), config, limit).await;
             outcome(connected, *address, rule, &slots)
         };

@@ -60,7 +60,16 @@ fn dialler(
     let transport = quic::transport(Congestion::default(), 1 << 20, &timeouts.quic);
     let relay = "relay.example.com".parse().expect("a relay");
     let resolver = Arc::new(Addresses(addresses));
-    Dialler::new(relay, None, tls, transport, timeouts, resolver).expect("a dialler")
+    Dialler::new(
+        relay,
+        None,
+        Transport::Any,
+        tls,
+        transport,
+        timeouts,
+        resolver,
+    )
+    .expect("a dialler")
 }
 
 /// Answers all who come, until it is dropped.
