@@ -13,10 +13,13 @@ use tunnel_common::wire::frame::{Instance, Refused};
 
 use crate::config::Config;
 use crate::endpoint::Endpoint;
-use crate::link::dial::{Dialler, TlsSettings};
+use crate::link::belief::TlsSettings;
+use crate::link::dial::Dialler;
 use crate::link::dial_error::TlsError;
 use crate::link::keeper::Keeper;
+use crate::link::policy::Policy;
 use crate::link::quic;
+use crate::link::shared::Link;
 use crate::status::Status;
 use crate::visit::Venue;
 
@@ -43,7 +46,7 @@ pub struct RefusedByRelay(pub Refused);
 /// An agent that is ready to run.
 #[derive(Debug)]
 pub struct Client {
-    keeper: Keeper,
+    link: Arc<Link>,
     key: KeyFingerprint,
     status: watch::Receiver<Status>,
 }
@@ -65,15 +68,9 @@ impl Client {
         let window = budget.first_window();
         let (timeouts, resolver) = (config.timeouts, config.resolver);
         let quic = quic::transport(config.congestion, window, &timeouts.quic);
-        let dialler = Dialler::new(
-            config.relay,
-            config.last_port,
-            config.transport,
-            tls,
-            quic,
-            timeouts,
-            resolver.clone(),
-        )?;
+        let (port, last_port) = (config.relay.port(), config.last_port);
+        let policy = Policy::new(config.transport, port, last_port, config.pool_size);
+        let dialler = Dialler::new(config.relay, tls, quic, timeouts, resolver.clone())?;
         let venue = Arc::new(Venue {
             endpoints: [endpoint].into_iter().chain(second.transpose()?).collect(),
             pool: BufferPool::default(),
@@ -81,18 +78,15 @@ impl Client {
             resolver,
         });
         let (sender, status) = watch::channel(Status::default());
-        let keeper = Keeper {
+        let link = Arc::new(Link {
             dialler,
+            policy,
             venue,
             budget,
             instance: Instance::new(tls::random().map_err(|_| ClientError::Random)?),
             status: sender,
-        };
-        Ok(Self {
-            keeper,
-            key,
-            status,
-        })
+        });
+        Ok(Self { link, key, status })
     }
 
     /// The id that visitors see in the URL.
@@ -113,6 +107,7 @@ impl Client {
     /// Serves until `shutdown` fires, through all outages. Only a relay's refusal that stands ends
     /// it before. Dropping the future resets what is live.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RefusedByRelay> {
-        self.keeper.keep(&shutdown).await.map_err(RefusedByRelay)
+        let keeper = Keeper::new(self.link, shutdown);
+        keeper.keep().await.map_err(RefusedByRelay)
     }
 }

@@ -18,6 +18,9 @@ use crate::relay_addr::RelayAddr;
 use crate::resolve::{Resolve, SystemResolver};
 use crate::tls_mode::TlsMode;
 
+/// The default of [`Config::pool_size`].
+pub const POOL_SIZE: u16 = 4;
+
 /// The configuration of one agent.
 #[derive(Debug)]
 pub struct Config {
@@ -38,6 +41,9 @@ pub struct Config {
     pub last_port: Option<u16>,
     /// What may carry the tunnel.
     pub transport: Transport,
+    /// Connections that serve together where the tunnel is HTTP/2, at least one: 4. A lost packet holds
+    /// up the visits of one of them.
+    pub pool_size: u16,
     /// Congestion control towards the relay.
     pub congestion: Congestion,
     /// Bytes that a local service which does not read may pin in the process.
@@ -112,6 +118,7 @@ impl Config {
             second: None,
             last_port: Some(443),
             transport: Transport::default(),
+            pool_size: POOL_SIZE,
             congestion: Congestion::default(),
             memory_budget: tunnel_common::process::default_memory_budget(),
             timeouts: Timeouts::default(),
@@ -133,6 +140,8 @@ pub struct Timeouts {
     pub tcp_handshake: Duration,
     /// A relay over TCP that leaves a question unanswered for so long is dead: 8 s.
     pub h2_silence: Duration,
+    /// Before QUIC is tried again beside a tunnel over HTTP/2: 30 s, doubling up to ten times as long.
+    pub quic_probe: Duration,
     /// From the handshake's end to the relay's Welcome: 10 s, since whoever decides there whether to let
     /// us in has 5 s.
     pub welcome: Duration,
@@ -157,6 +166,7 @@ impl Default for Timeouts {
             resolve: Duration::from_secs(5),
             tcp_handshake: Duration::from_secs(5),
             h2_silence: Duration::from_secs(8),
+            quic_probe: Duration::from_secs(30),
             welcome: Duration::from_secs(10),
             header: Duration::from_secs(5),
             visitor_tls: Duration::from_secs(10),

@@ -230,9 +230,12 @@ async fn whoever_decides_gets_the_key_the_id_the_claim_and_the_names() {
     config.endpoint.claim = Some(vec![0xca, 0xfe]);
     let agent = start(config);
     let host = agent.host().await;
-    let [applicant] = &porter.asked()[..] else {
-        panic!("asked once: {:?}", porter.asked());
+    let asked = porter.asked();
+    let [knocks, applicant] = &asked[..] else {
+        panic!("asked when it knocks and when it wishes: {asked:?}");
     };
+    assert_eq!(knocks.hosts, []);
+    assert_eq!(knocks.id, applicant.id);
     assert_eq!(applicant.id, key::fingerprint(&key));
     assert_eq!(applicant.public_key, key.subject_public_key_info());
     assert_eq!(applicant.extension.as_deref(), Some(&[0xca, 0xfe][..]));

@@ -28,4 +28,5 @@ mod tools;
 mod trust;
 mod tunnels;
 mod unruly;
+mod ways;
 mod wire;

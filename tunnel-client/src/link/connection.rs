@@ -54,6 +54,18 @@ pub(super) struct End {
     pub(super) why: OnceLock<String>,
 }
 
+/// Tells whether anything comes from the relay. Over QUIC the connection stays open while it is held.
+#[derive(Clone, Debug)]
+pub(crate) struct Pulse(Option<quinn::Connection>);
+
+impl Pulse {
+    /// Packets that have come so far; `None` where nobody counts.
+    pub(crate) fn received(&self) -> Option<u64> {
+        let connection = self.0.as_ref()?;
+        Some(connection.stats().udp_rx.datagrams)
+    }
+}
+
 /// A connection is over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
@@ -62,6 +74,8 @@ pub(crate) struct Closed {
     why: String,
     /// What the relay gave as its reason, if it could and did.
     pub(crate) code: Option<Code>,
+    /// Whether nobody closed it: nothing came any more.
+    pub(crate) is_silence: bool,
 }
 
 impl From<&quinn::ConnectionError> for Closed {
@@ -70,8 +84,11 @@ impl From<&quinn::ConnectionError> for Closed {
             quinn::ConnectionError::ApplicationClosed(close) => Some(close.error_code.into()),
             _ => None,
         };
-        let why = describe(error);
-        Self { why, code }
+        Self {
+            why: describe(error),
+            code,
+            is_silence: *error == quinn::ConnectionError::TimedOut,
+        }
     }
 }
 
@@ -81,6 +98,7 @@ impl H2Connection {
         Closed {
             why: why.unwrap_or_else(|| "the connection is over".to_owned()),
             code: None,
+            is_silence: false,
         }
     }
 }
@@ -135,6 +153,14 @@ impl Connection {
             Self::Quic { connection, .. } => connection.remote_address(),
             Self::H2(h2) => h2.address,
         }
+    }
+
+    /// For the one who watches whether the relay is still there. Over HTTP/2 the driver does.
+    pub(crate) fn pulse(&self) -> Pulse {
+        Pulse(match self {
+            Self::Quic { connection, .. } => Some(connection.clone()),
+            Self::H2(_) => None,
+        })
     }
 
     /// What only the two ends of this connection know.

@@ -7,7 +7,7 @@ use tracing::{debug, info, warn};
 use tunnel_common::escape::Escaped;
 use tunnel_common::stream::control::{ControlRecv, ControlSend};
 use tunnel_common::wire::control::{ControlError, ControlReader, ControlWriter};
-use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Welcome};
+use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Wanted, Welcome};
 
 use super::connection::{Closed, Connection};
 use crate::config::Timeouts;
@@ -16,6 +16,8 @@ use crate::config::Timeouts;
 /// line of the log, and an honest relay has a few in a day.
 const MAX_FRAMES: u32 = 60;
 const RATE_WINDOW: Duration = Duration::from_secs(60);
+/// Our wishes never change: this is their only revision.
+const REV: u64 = 1;
 
 /// Why a tunnel does not serve, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +45,8 @@ pub(crate) enum ControlFailure {
 pub(crate) struct Control {
     reader: ControlReader<ControlRecv>,
     writer: ControlWriter<ControlSend>,
-    granted: Vec<Granted>,
+    /// What was granted last, if anything was asked for.
+    granted: Option<Vec<Granted>>,
     rate: FrameRate,
 }
 
@@ -76,14 +79,30 @@ impl FrameRate {
 }
 
 impl Control {
-    /// Says Hello and waits for the relay's answer.
-    pub(crate) async fn open(
+    /// Says Hello and waits for the relay's Welcome.
+    pub(crate) async fn greet(
         connection: &Connection,
-        hello: Hello,
+        hello: &Hello,
         timeouts: &Timeouts,
     ) -> Result<(Self, Welcome), ControlFailure> {
         let greeting = timeout(timeouts.welcome, greet(connection, hello));
         greeting.await.map_err(|_| ControlFailure::Timeout)?
+    }
+
+    /// Tells the relay what we publish from now on, and waits for what it grants. Once for each
+    /// tunnel.
+    pub(crate) async fn ask(
+        &mut self,
+        wanted: Vec<Wanted>,
+        timeouts: &Timeouts,
+    ) -> Result<Vec<Granted>, ControlFailure> {
+        let asking = async {
+            let wanted = Frame::Wanted { rev: REV, wanted };
+            self.writer.send(&wanted).await?;
+            self.next_grant().await
+        };
+        let asked = timeout(timeouts.welcome, asking);
+        asked.await.map_err(|_| ControlFailure::Timeout)?
     }
 
     /// The next change of what is granted to us; everything else is answered here. More than 60 frames
@@ -98,8 +117,8 @@ impl Control {
             }
             match frame {
                 Some(Frame::Ping { nonce }) => self.writer.send(&Frame::Pong { nonce }).await?,
-                Some(Frame::Granted { granted, .. }) if granted != self.granted => {
-                    self.granted.clone_from(&granted);
+                Some(Frame::Granted { granted, .. }) if self.granted.as_ref() != Some(&granted) => {
+                    self.granted = Some(granted.clone());
                     return Ok(granted);
                 }
                 Some(Frame::Granted { .. }) => debug!("the relay grants what it granted before"),
@@ -131,26 +150,23 @@ impl Control {
 
 async fn greet(
     connection: &Connection,
-    hello: Hello,
+    hello: &Hello,
 ) -> Result<(Control, Welcome), ControlFailure> {
     let (recv, send) = connection.control().await?;
     let mut control = Control {
         reader: ControlReader::new(recv),
         writer: ControlWriter::new(send),
-        granted: vec![],
+        granted: None,
         rate: FrameRate::new(Instant::now()),
     };
-    control.writer.send(&Frame::Hello(hello)).await?;
+    control.writer.send(&Frame::Hello(hello.clone())).await?;
     let mut first = control.reader.next().await?;
     while first == Some(Frame::Unknown) {
         // What a newer relay says beyond us.
         first = control.reader.next().await?;
     }
     match first {
-        Some(Frame::Welcome(welcome)) => {
-            control.granted.clone_from(&welcome.granted);
-            Ok((control, welcome))
-        }
+        Some(Frame::Welcome(welcome)) => Ok((control, welcome)),
         Some(Frame::Refused(refused)) => Err(ControlFailure::Refused(refused)),
         Some(_) => Err(ControlFailure::Protocol(
             "the relay's first frame was no Welcome",

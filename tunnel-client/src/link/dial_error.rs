@@ -8,7 +8,9 @@ use quinn::ConnectionError;
 use tokio::task::JoinError;
 use tunnel_common::quic::describe;
 
+use super::control::ControlFailure;
 use super::known_relays::KnownRelaysError;
+use super::policy::Way;
 use super::verifier::{VerifierError, WrongKey};
 
 /// The alerts by which we refuse a certificate (RFC 8446, 6.2), as QUIC numbers them (RFC 9001, 4.8).
@@ -68,6 +70,9 @@ pub(crate) enum DialError {
     /// No tunnel over TCP.
     #[error("{0} (TCP): {1}")]
     Tcp(SocketAddr, #[source] io::Error),
+    /// It answered, but did not welcome us.
+    #[error(transparent)]
+    Greeting(#[from] ControlFailure),
     /// No way led to it.
     #[error("the relay is not reached: {0}. Is it running, and does a firewall pass it?")]
     NoWay(String),
@@ -86,6 +91,43 @@ impl DialError {
             Self::Tcp(..) if self.is_about_certificate() => Weight::Trust,
             _ => Weight::Refusal,
         }
+    }
+
+    /// Why `way` led nowhere, by what happened at each address. `Ok` if no other way can lead anywhere:
+    /// the relay itself has answered, or somebody in its place whom we do not trust.
+    pub(super) fn of_way(way: Way, failures: Vec<Self>) -> Result<Self, (Way, Self)> {
+        let may_be_passed_by = match way {
+            Way::Quic => failures.is_empty() || failures.iter().any(Self::may_be_passed_by),
+            Way::H2 | Way::H2At(_) => !failures.iter().any(Self::is_refusal),
+        };
+        let failure = Self::of(failures);
+        let failure = failure.unwrap_or_else(|| Self::Resolve(io::ErrorKind::NotFound.into()));
+        if may_be_passed_by {
+            Err((way, failure))
+        } else {
+            Ok(failure)
+        }
+    }
+
+    /// Why no way led to the relay, by what happened on each.
+    pub(super) fn of_ways(failures: Vec<(Way, Self)>) -> Self {
+        let text = |(_, failure): &(Way, Self)| failure.to_string();
+        let texts: Vec<_> = failures.iter().map(text).collect();
+        // Another port of the relay's host may be anybody's, a web server's: who is there proves nothing.
+        let own = failures
+            .into_iter()
+            .filter(|(way, _)| !matches!(way, Way::H2At(_)))
+            .map(|(_, failure)| failure);
+        match Self::of(own.collect()) {
+            Some(error) if error.weight() == Weight::Trust => error,
+            Some(error @ Self::Resolve(_)) => error,
+            _ => Self::NoWay(texts.join("; ")),
+        }
+    }
+
+    /// Whether it is the relay itself that refuses us.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Greeting(ControlFailure::Refused(_)))
     }
 
     /// Of several failures the one that tells most, of equals the last.
@@ -118,6 +160,7 @@ impl DialError {
     pub(super) fn may_be_passed_by(&self) -> bool {
         match self {
             Self::Silence(_) | Self::Socket(..) | Self::Connect(..) => true,
+            Self::Greeting(_) => !self.is_refusal(),
             Self::Handshake(_, error) => !matches!(
                 error,
                 ConnectionError::TransportError(_)

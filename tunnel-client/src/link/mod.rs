@@ -1,6 +1,7 @@
 //! The upkeep of the attachment to one relay.
 
 mod backoff;
+pub(crate) mod belief;
 mod connection;
 mod control;
 pub(crate) mod dial;
@@ -9,7 +10,12 @@ mod grant;
 mod h2;
 pub(crate) mod keeper;
 pub mod known_relays;
+mod lost;
+pub(crate) mod policy;
+mod pool;
 pub(crate) mod quic;
 pub mod relay_trust;
+mod seek;
+pub(crate) mod shared;
 mod tunnel;
 pub mod verifier;

@@ -3,23 +3,26 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use tunnel_common::budget::{MemoryBudget, TunnelBudget};
+use tunnel_common::budget::TunnelBudget;
 use tunnel_common::escape::Escaped;
 use tunnel_common::tls::CertificateError;
-use tunnel_common::wire::frame::{Granted, Hello};
+use tunnel_common::wire::code::Code;
+use tunnel_common::wire::frame::Granted;
 
-use super::connection::{Closed, Connection};
+use super::connection::{Closed, Connection, Pulse};
 use super::control::{Control, ControlFailure};
+use super::dial::Ready;
 use super::grant::{self, OwnUrl};
-use crate::endpoint::Endpoint;
-use crate::status::{Published, Status};
+use super::policy::Way;
+use super::shared::Link;
+use crate::endpoint::{Endpoint, ProveError};
+use crate::status::Published;
 use crate::visit::{self, Venue};
 
-/// How a tunnel that had a connection ended.
+/// Why a tunnel does not serve, or no longer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TunnelError {
     /// What the relay said, or failed to say.
@@ -28,40 +31,85 @@ pub(crate) enum TunnelError {
     /// A certificate for the granted names could not be made.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The keys of our endpoints could not be proved.
+    #[error(transparent)]
+    Unproved(#[from] ProveError),
+    /// The connection has nothing by which keys could be proved.
+    #[error("the connection has no exporter")]
+    Exporter,
 }
 
-/// What a tunnel needs beside its connection.
+/// A tunnel whose relay has granted what we publish: visitors come. Dropping it cuts it off.
 #[derive(Debug)]
-pub(crate) struct Serving<'a> {
-    /// What all visits share.
-    pub(crate) venue: &'a Arc<Venue>,
-    /// What local services that do not read may pin.
-    pub(crate) budget: &'a MemoryBudget,
-    /// Where the agent's state is told.
-    pub(crate) status: &'a watch::Sender<Status>,
+pub(crate) struct Tunnel {
+    way: Way,
+    connection: Connection,
+    control: Control,
 }
 
-/// Serves `connection` until it ends (an error) or `shutdown` fires.
-///
-/// Its visits end with it. Dropping the future resets them and closes the connection.
-pub(crate) async fn serve(
+impl Tunnel {
+    /// Asks a relay that is ready for our endpoints. From some time on before this is done, visitors
+    /// come to this tunnel and no longer to an older one.
+    pub(crate) async fn ask(ready: Ready, link: &Link) -> Result<Self, TunnelError> {
+        let Ready {
+            way,
+            connection,
+            mut control,
+            welcome,
+        } = ready;
+        let exporter = connection.exporter().ok_or(TunnelError::Exporter)?;
+        let asked = control.ask(link.wishes(&exporter)?, &link.venue.timeouts);
+        let granted = asked.await;
+        let granted = granted.map_err(|error| root_cause(&connection, error.into()))?;
+        let published = published(link, &granted)?;
+        let (relay, relay_id) = (connection.remote_address(), Escaped(&welcome.relay_id));
+        info!(%relay, %relay_id, transport = connection.transport(), "tunnel serves");
+        link.is_serving(published);
+        Ok(Self {
+            way,
+            connection,
+            control,
+        })
+    }
+
+    /// How the relay was reached.
+    pub(crate) fn way(&self) -> Way {
+        self.way
+    }
+
+    /// Tells whether anything still comes from the relay.
+    pub(crate) fn pulse(&self) -> Pulse {
+        self.connection.pulse()
+    }
+
+    /// Serves until the tunnel ends (an error) or `shutdown` fires, and closes the connection.
+    ///
+    /// Its visits end with it. Dropping the future resets them and closes the connection.
+    pub(crate) async fn serve(
+        self,
+        link: &Link,
+        shutdown: &CancellationToken,
+    ) -> Result<(), TunnelError> {
+        let Self {
+            connection,
+            control,
+            ..
+        } = self;
+        let served = serve(&connection, control, link, shutdown).await;
+        let goodbye = link.venue.timeouts.goodbye;
+        connection.close(Code::Draining, goodbye).await;
+        served
+    }
+}
+
+async fn serve(
     connection: &Connection,
-    hello: Hello,
-    serving: Serving<'_>,
+    mut control: Control,
+    link: &Link,
     shutdown: &CancellationToken,
 ) -> Result<(), TunnelError> {
-    let timeouts = &serving.venue.timeouts;
-    let opening = Control::open(connection, hello, timeouts);
-    let Some(opened) = shutdown.run_until_cancelled(opening).await else {
-        return Ok(());
-    };
-    let (mut control, welcome) = opened.map_err(|error| root_cause(connection, error.into()))?;
-    publish(&serving, &welcome.granted)?;
-    let (relay, relay_id) = (connection.remote_address(), Escaped(&welcome.relay_id));
-    info!(%relay, %relay_id, transport = connection.transport(), "tunnel serves");
-
-    let account = serving.budget.tunnel();
-    let mut visits = pin!(accept_visits(connection, serving.venue, &account));
+    let account = link.budget.tunnel();
+    let mut visits = pin!(accept_visits(connection, &link.venue, &account));
     let mut windows = account.lower_windows();
     let rewindow = async {
         loop {
@@ -69,29 +117,29 @@ pub(crate) async fn serve(
         }
     };
     tokio::select! {
-        error = follow_grants(&mut control, &serving) => return Err(root_cause(connection, error)),
+        error = follow_grants(&mut control, link) => return Err(root_cause(connection, error)),
         error = &mut visits => return Err(ControlFailure::Connection(error).into()),
         () = rewindow => {}
         () = shutdown.cancelled() => {}
     }
     // Visitors who were sent before the relay hears of it are still served meanwhile.
     tokio::select! {
-        () = control.leave(timeouts) => {}
+        () = control.leave(&link.venue.timeouts) => {}
         _ = visits => {}
     }
     Ok(())
 }
 
 /// Takes each change of what is granted, until the tunnel ends or the relay takes all away.
-async fn follow_grants(control: &mut Control, serving: &Serving<'_>) -> TunnelError {
+async fn follow_grants(control: &mut Control, link: &Link) -> TunnelError {
     loop {
-        match control.next_grant().await {
-            Ok(granted) => {
-                if let Err(error) = publish(serving, &granted) {
-                    return error;
-                }
-            }
+        let granted = match control.next_grant().await {
+            Ok(granted) => granted,
             Err(error) => return error.into(),
+        };
+        match published(link, &granted) {
+            Ok(published) => link.is_serving(published),
+            Err(error) => return error,
         }
     }
 }
@@ -104,11 +152,11 @@ fn root_cause(connection: &Connection, error: TunnelError) -> TunnelError {
     }
 }
 
-/// Takes what the relay granted: certificates first, then the status. The first endpoint must be
-/// granted; another one may be missing.
-fn publish(serving: &Serving<'_>, granted: &[Granted]) -> Result<(), TunnelError> {
+/// What the relay granted, with certificates for it. The first endpoint must be granted; another one
+/// may be missing.
+fn published(link: &Link, granted: &[Granted]) -> Result<Vec<Published>, TunnelError> {
     let mut published = vec![];
-    for endpoint in &serving.venue.endpoints {
+    for endpoint in &link.venue.endpoints {
         let name = endpoint.name();
         match grant::urls(name, endpoint.label(), granted) {
             Ok(urls) => published.push(publish_at(endpoint, urls)?),
@@ -119,8 +167,7 @@ fn publish(serving: &Serving<'_>, granted: &[Granted]) -> Result<(), TunnelError
             Err(error) => return Err(error.into()),
         }
     }
-    serving.status.send_replace(Status::Serving(published));
-    Ok(())
+    Ok(published)
 }
 
 fn publish_at(endpoint: &Endpoint, urls: Vec<OwnUrl>) -> Result<Published, CertificateError> {

@@ -32,7 +32,7 @@ pub(super) type Rules = watch::Receiver<u64>;
 /// One agent's control stream.
 #[derive(Debug)]
 struct Control<'a> {
-    presence: Presence,
+    presence: &'a mut Presence,
     mouth: &'a mut Mouth,
     state: &'a State,
     /// What to do about a question: the newest reason counts, and a wish more than a rule.
@@ -60,7 +60,7 @@ struct Asked<'a> {
 pub(super) async fn run(
     mut reader: Reader,
     mouth: &mut Mouth,
-    presence: Presence,
+    presence: &mut Presence,
     mut rules: Rules,
     state: &State,
 ) -> Result<Code, SessionError> {
@@ -101,6 +101,8 @@ pub(super) async fn run(
             window = windows.next() => tunnel.connection().lower_window(window),
             // An agent that says goodbye must not stay for ever.
             () = due(control.presence.leaves()) => return Ok(Code::None),
+            // Nor must one that was only trying whether we are here.
+            () = due(control.presence.wishes()), if tunnel.visits_in_flight() == 0 => return Ok(Code::None),
             () = tunnel.connection().closed(), if !speaks => return Ok(Code::None),
             () = tunnel.drained() => return control.part_replaced().await,
             // Last: an agent that speaks all the time keeps nothing else from being heard.

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
+use tunnel_common::escape::Escaped;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::ClientId;
 use tunnel_common::proof::Exporter;
 use tunnel_common::wire::code::Code;
-use tunnel_common::wire::frame::{Granted, Outcome, Refused, Wanted};
+use tunnel_common::wire::frame::{Granted, Hello, Outcome, Refused, Wanted};
 
 use super::asking::{Answer, Claimed, Decision, Question, undecided};
 use super::grant::{Claim, MAX_ENDPOINTS, grant, hosts, too_many};
@@ -39,16 +40,22 @@ const MAX_WISHES: usize = 16;
 pub(super) struct Presence {
     tunnel: Arc<Tunnel>,
     place: Place,
+    /// The agent's, for the log.
+    version: String,
     main: Identity,
     exporter: Exporter,
     rev: u64,
     wanted: Vec<Wanted>,
     /// What the agent was told last; nothing before it was let in.
     granted: Option<Vec<Granted>>,
+    /// Whether it was ever granted anything.
+    has_published: bool,
     held: HashMap<ClientId, Held>,
     ask_again: Option<Instant>,
     /// When an agent that has said that it goes must have gone.
     leaves: Option<Instant>,
+    /// When one that publishes nothing must have wished for something.
+    wishes: Option<Instant>,
 }
 
 /// A key that is admitted on this tunnel.
@@ -70,19 +77,24 @@ impl Held {
 
 impl Presence {
     /// A tunnel over whose handshake `main` was proved. Nobody sees it before it is settled.
-    pub(super) fn new(tunnel: Tunnel, place: Place, main: Identity, exporter: Exporter) -> Self {
-        Self {
+    pub(super) fn new(tunnel: Tunnel, hello: Hello, main: Identity, exporter: Exporter) -> Self {
+        let mut presence = Self {
             tunnel: Arc::new(tunnel),
-            place,
+            place: Place::from(&hello),
+            version: hello.agent_version,
             main,
             exporter,
             rev: 0,
             wanted: vec![],
             granted: None,
+            has_published: false,
             held: HashMap::new(),
             ask_again: None,
             leaves: None,
-        }
+            wishes: None,
+        };
+        presence.wish(hello.rev, hello.wanted);
+        presence
     }
 
     /// The tunnel.
@@ -171,7 +183,33 @@ impl Presence {
             self.held.clear();
         }
         self.granted = Some(settled.clone()?);
+        let is_published = self.is_published();
+        if is_published && !self.has_published {
+            self.has_published = true;
+            let (version, epoch) = (Escaped(&self.version), self.place.epoch);
+            let agents = state.registry.agents();
+            info!(%version, epoch, agents, "an agent is here");
+        }
+        let is_expected = !is_published && self.leaves.is_none() && !self.tunnel.is_retired();
+        let by = || Instant::now() + state.timeouts.hello;
+        self.wishes = is_expected.then(|| self.wishes.unwrap_or_else(by));
         settled
+    }
+
+    /// Whether the agent was ever granted anything.
+    pub(super) fn has_published(&self) -> bool {
+        self.has_published
+    }
+
+    fn is_published(&self) -> bool {
+        let granted = self.granted.iter().flatten();
+        let mut outcomes = granted.map(|granted| &granted.outcome);
+        outcomes.any(|outcome| matches!(outcome, Outcome::Urls(_)))
+    }
+
+    /// When an agent that publishes nothing must have wished for something, or be gone.
+    pub(super) fn wishes(&self) -> Option<Instant> {
+        self.wishes
     }
 
     /// What the agent was told last.
@@ -286,10 +324,9 @@ impl Presence {
         let main = self.main.id;
         let mut outdated = vec![];
         self.held.retain(|id, held| {
-            let is_claimed = *id == main || claims.iter().any(|(_, c)| is_of(c, *id));
-            if !is_claimed {
+            if !claims.iter().any(|(_, claimed)| is_of(claimed, *id)) {
                 held.membership = None;
-                return held.has_visits();
+                return *id == main || held.has_visits();
             }
             if held.membership.is_none() {
                 match state.registry.enter(&held.right, &self.tunnel, self.place) {
@@ -314,6 +351,7 @@ impl Presence {
         claims: &[Claim<'_>],
         mut granted: Vec<Granted>,
     ) -> Result<Vec<Granted>, Refused> {
+        let is_new = !self.is_published();
         for (id, held) in &self.held {
             let Some(membership) = &held.membership else {
                 continue;
@@ -326,10 +364,10 @@ impl Presence {
                 continue;
             };
             match served {
-                Some(_) if *id == self.main.id && self.granted.is_none() => {
+                Some(_) if *id == self.main.id && is_new => {
                     return Err(refusal(error));
                 }
-                Some((_, granted)) if self.granted.is_none() => {
+                Some((_, granted)) if is_new => {
                     granted.outcome = Outcome::Refused(refusal(error));
                 }
                 // A tunnel that has lost its place gets no visits, and drains: it is told nothing by

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tunnel_common::identity::{ClientId, Label};
-use tunnel_common::wire::frame::EndpointRef;
+use tunnel_common::wire::frame::{EndpointRef, Instance};
 
 use self::core::{Core, JoinError, Place, Serial, Serving};
 use super::right::Right;
@@ -30,10 +30,18 @@ struct Holder {
 pub(crate) struct Candidate {
     /// The tunnel.
     pub(crate) tunnel: Arc<Tunnel>,
+    /// The agent's process: several tunnels may lead to it.
+    instance: Instance,
     /// The right by which the visit comes.
     pub(crate) right: Arc<Right>,
     /// Its agent's name of the endpoint that is visited.
     pub(crate) endpoint: EndpointRef,
+}
+
+impl Candidate {
+    fn load(&self) -> (Instance, usize) {
+        (self.instance, self.tunnel.visits_in_flight())
+    }
 }
 
 impl Registry {
@@ -62,11 +70,13 @@ impl Registry {
         })
     }
 
-    /// The tunnels that may take a visit for `label` now, best first: fewest visits in flight. Those
-    /// in doubt are among them only if there are no others.
+    /// The tunnels that may take a visit for `label` now, best first: of the process with the fewest
+    /// visits in flight, by whichever of its tunnels has the fewest. Those in doubt are among them only
+    /// if there are no others.
     pub(crate) fn candidates(&self, label: Label) -> Vec<Candidate> {
         let candidate = |serving: Serving<'_, Holder>| Candidate {
             tunnel: serving.tunnel.tunnel.clone(),
+            instance: serving.instance,
             right: serving.tunnel.right.clone(),
             endpoint: serving.endpoint.clone(),
         };
@@ -77,7 +87,15 @@ impl Registry {
         {
             candidates.retain(|candidate| !candidate.tunnel.is_doubted());
         }
-        candidates.sort_by_cached_key(|candidate| candidate.tunnel.visits_in_flight());
+        let loads: Vec<_> = candidates.iter().map(Candidate::load).collect();
+        let of_process = |instance| -> usize {
+            let own = loads.iter().filter(|(process, _)| *process == instance);
+            own.map(|(_, visits)| visits).sum()
+        };
+        candidates.sort_by_cached_key(|candidate| {
+            let (instance, visits) = candidate.load();
+            (of_process(instance), visits)
+        });
         candidates
     }
 

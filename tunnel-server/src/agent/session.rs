@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 use tracing::{Instrument as _, debug, info, info_span};
-use tunnel_common::escape::Escaped;
 use tunnel_common::proof::Exporter;
 use tunnel_common::stream::control::ControlSend;
 use tunnel_common::wire::code::Code;
@@ -26,7 +25,6 @@ use super::grant::MAX_ENDPOINTS;
 use super::identity::Identity;
 use super::mouth::Mouth;
 use super::presence::Presence;
-use super::registry::core::Place;
 use super::tunnel::Tunnel;
 use crate::state::State;
 
@@ -83,29 +81,17 @@ async fn serve_agent(
 ) -> Code {
     let (reader, writer, hello) = greeting;
     let mut mouth = Mouth::new(writer, state.timeouts.control_write);
-    let mut welcome = Welcomed::No;
-    let talking = talk(
-        connection,
-        proven,
-        reader,
-        hello,
-        &mut mouth,
-        &mut welcome,
-        state,
-    );
-    let talked = talking.await;
+    let Proven { main, exporter } = proven;
+    let tunnel = Tunnel::new(connection.clone(), state.budget.tunnel());
+    let mut presence = Presence::new(tunnel, hello, main, exporter);
+    let talked = talk(reader, &mut mouth, &mut presence, state).await;
+    let has_published = presence.has_published();
+    drop(presence);
     if let Err(SessionError::Refused(refused)) = &talked {
         tell_refusal(connection, mouth, refused.clone(), state).await;
     }
-    tell_end(&talked, connection, welcome, state);
+    tell_end(&talked, connection, has_published, state);
     talked.unwrap_or_else(|error| error.code())
-}
-
-/// Whether the agent was let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Welcomed {
-    No,
-    Yes,
 }
 
 /// Says why the agent may not come or stay. One that does not hear it in time learns it from the
@@ -122,11 +108,11 @@ async fn tell_refusal(connection: &Connection, mouth: Mouth, refused: Refused, s
     let _ = timeout(state.timeouts.goodbye, telling).await;
 }
 
-/// What an agent that was let in does is told; others come and go by the thousand.
+/// What an agent that has published does is told; others come and go by the thousand.
 fn tell_end(
     talked: &Result<Code, SessionError>,
     connection: &Connection,
-    welcome: Welcomed,
+    has_published: bool,
     state: &State,
 ) {
     // Where the connection itself is gone, that is why everything on it failed.
@@ -137,40 +123,32 @@ fn tell_end(
         (Err(error), None) => format!("tunnel ended: {error}"),
     };
     let is_refusal = matches!(talked, Err(SessionError::Refused(_)));
-    match welcome {
-        Welcomed::Yes => info!("{why}"),
-        Welcomed::No if is_refusal => match state.turned_away.ask() {
-            Some(0) => info!("{why}"),
-            Some(more) => info!("{why} (and {more} more)"),
-            None => debug!("{why}"),
-        },
-        Welcomed::No => debug!("{why}"),
+    if has_published {
+        return info!("{why}");
+    }
+    if !is_refusal {
+        return debug!("{why}");
+    }
+    match state.turned_away.ask() {
+        Some(0) => info!("{why}"),
+        Some(more) => info!("{why} (and {more} more)"),
+        None => debug!("{why}"),
     }
 }
 
 /// Welcome, and the control stream from then on.
 async fn talk(
-    connection: &Connection,
-    proven: Proven,
     reader: Reader,
-    hello: Hello,
     mouth: &mut Mouth,
-    welcome: &mut Welcomed,
+    presence: &mut Presence,
     state: &Arc<State>,
 ) -> Result<Code, SessionError> {
     // From before the first question on: no change of rules is missed.
     let rules = state.admission.changes();
-    let Proven { main, exporter } = proven;
-    let tunnel = Tunnel::new(connection.clone(), state.budget.tunnel());
-    let mut presence = Presence::new(tunnel, Place::from(&hello), main, exporter);
-    presence.wish(hello.rev, hello.wanted);
     let answer = ask(presence.question(&state.names), state).await;
+    let rev = answer.rev;
     let granted = presence.settle(answer, state);
     let granted = granted.map_err(SessionError::Refused)?;
-    *welcome = Welcomed::Yes;
-    let version = Escaped(&hello.agent_version);
-    let agents = state.registry.agents();
-    info!(%version, epoch = hello.epoch, agents, "an agent is here");
     mouth.say(Frame::Welcome(Welcome {
         relay_id: state.fingerprint.to_string(),
         features: vec![],
@@ -180,7 +158,7 @@ async fn talk(
         public_port: state.names.port(),
         alpn_port: state.alpn_port,
         alternates: vec![],
-        rev: hello.rev,
+        rev,
         granted,
     }))?;
     control::run(reader, mouth, presence, rules, state).await

@@ -206,6 +206,7 @@ async fn begin(
             tunnel,
             right,
             endpoint,
+            ..
         } = &passage.to;
         if right.is_revoked() {
             // It was admitted when we began to wait for a stream, and is no more.
@@ -232,11 +233,13 @@ async fn begin(
 /// Joins the visitor and the agent, and stays until the visit is over.
 async fn pass(visitor: Visitor, passage: Passage, state: &State) {
     let Passage {
-        to: Candidate {
-            tunnel,
-            right,
-            endpoint,
-        },
+        to:
+            Candidate {
+                tunnel,
+                right,
+                endpoint,
+                ..
+            },
         opened: VisitStream { stream, in_flight },
     } = passage;
     let Visitor { connection, id, .. } = visitor;

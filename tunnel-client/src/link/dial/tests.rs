@@ -4,9 +4,17 @@ use std::time::Duration;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, ServerConfig};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::TLS13;
+use tunnel_common::clock::Clock;
 use tunnel_common::quic::Congestion;
+use tunnel_common::tls;
+use tunnel_common::wire::frame::Instance;
 
 use super::*;
+use crate::link::known_relays::KnownRelays;
+use crate::link::relay_trust::{Expected, RelayTrust};
+use crate::link::verifier::verifier;
 use crate::resolve::Resolving;
 
 const SHORT: Duration = Duration::from_millis(500);
@@ -60,16 +68,20 @@ fn dialler(
     let transport = quic::transport(Congestion::default(), 1 << 20, &timeouts.quic);
     let relay = "relay.example.com".parse().expect("a relay");
     let resolver = Arc::new(Addresses(addresses));
-    Dialler::new(
-        relay,
-        None,
-        Transport::Any,
-        tls,
-        transport,
-        timeouts,
-        resolver,
-    )
-    .expect("a dialler")
+    Dialler::new(relay, tls, transport, timeouts, resolver).expect("a dialler")
+}
+
+fn hello() -> Hello {
+    Hello {
+        instance: Instance::new([1; 16]),
+        epoch: 1,
+        slot: 0,
+        slots: 1,
+        agent_version: String::new(),
+        features: vec![],
+        rev: 0,
+        wanted: vec![],
+    }
 }
 
 /// Answers all who come, until it is dropped.
@@ -90,8 +102,9 @@ async fn a_wrong_key_at_one_address_is_told_though_another_is_silent_for_longer(
     ];
     let pin = RelayTrust::Pinned(KeyFingerprint::of_spki(b"another"));
     let dialler = dialler(pin, None, addresses);
+    let (ways, hello) = ([Way::Quic, Way::H2], hello());
     let error = tokio::select! {
-        dialled = dialler.dial() => dialled.expect_err("nobody is the relay"),
+        reached = dialler.reach(&ways, &hello) => reached.expect_err("nobody is the relay"),
         () = answer(&wrong) => unreachable!("it listens"),
     };
     assert!(matches!(error, DialError::Untrusted(..)), "{error}");
@@ -104,10 +117,15 @@ async fn the_key_of_the_connection_that_wins_is_believed_and_stays_when_the_file
     let file = KnownRelays::new(folder.path().join("known_relays"));
     let (first, key) = shower();
     let addresses = vec![first.local_addr().expect("bound")];
-    let dialler = dialler(RelayTrust::FirstUse, Some(file.clone()), addresses);
+    let dialler = dialler(RelayTrust::FirstUse, Some(file.clone()), addresses.clone());
+    let belief = &dialler.belief;
     let dial = async || {
+        let rule = belief.choose().await.expect("chooses");
         tokio::select! {
-            dialled = dialler.dial() => drop(dialled.expect("is believed")),
+            reached = dialler.connect(Way::Quic, &addresses, &rule) => {
+                let first_seen = reached.expect("answers").first_seen;
+                belief.reached(rule, first_seen).await.expect("is believed");
+            }
             () = answer(&first) => unreachable!("it listens"),
         }
     };
@@ -115,11 +133,11 @@ async fn the_key_of_the_connection_that_wins_is_believed_and_stays_when_the_file
     let known = file.find(dialler.relay()).expect("reads");
     assert_eq!(known.map(|known| known.key), Some(key));
     std::fs::remove_file(file.path()).expect("is there");
-    let rule = dialler.choose().await.expect("chooses");
+    let rule = belief.choose().await.expect("chooses");
     let is_kept = matches!(&rule, Rule::Key(Expected { key: kept, .. }) if *kept == key);
     assert!(is_kept, "{rule:?}");
     std::fs::write(file.path(), "# emptied\n").expect("writes");
-    let rule = dialler.choose().await.expect("chooses");
+    let rule = belief.choose().await.expect("chooses");
     assert!(matches!(rule, Rule::FirstUse), "{rule:?}");
 }
 
@@ -130,7 +148,10 @@ async fn a_key_that_another_process_recorded_meanwhile_is_told_with_its_line() {
     let dialler = dialler(RelayTrust::FirstUse, Some(file.clone()), vec![]);
     let other = KeyFingerprint::of_spki(b"other");
     file.record(dialler.relay(), other).expect("writes");
-    let believing = dialler.believe(KeyFingerprint::of_spki(b"ours")).await;
+    let believing = dialler
+        .belief
+        .believe(KeyFingerprint::of_spki(b"ours"))
+        .await;
     let error = believing.expect_err("is another").to_string();
     assert!(error.contains("known_relays, line 2"), "{error}");
 }

@@ -65,6 +65,8 @@ pub(crate) struct Entered<T> {
 pub(crate) struct Serving<'a, T> {
     /// The tunnel.
     pub(crate) tunnel: &'a T,
+    /// The agent's process.
+    pub(crate) instance: Instance,
     /// What the agent calls the endpoint.
     pub(crate) endpoint: &'a EndpointRef,
 }
@@ -202,6 +204,7 @@ impl<T> Core<T> {
             agent.members.iter().filter_map(|member| {
                 Some(Serving {
                     tunnel: &member.tunnel,
+                    instance: member.place.instance,
                     endpoint: member.endpoint.as_ref()?,
                 })
             })

@@ -1,0 +1,88 @@
+//! Why an attempt or a tunnel ended, and how long to wait before the next.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tunnel_common::wire::code::Code;
+use tunnel_common::wire::frame::Refused;
+
+use super::backoff::Backoff;
+use super::control::ControlFailure;
+use super::dial_error::DialError;
+use super::tunnel::TunnelError;
+
+/// A relay that asks us to come back at once is given this much time all the same.
+const MIN_REFUSED_WAIT: Duration = Duration::from_secs(1);
+/// The wait after another process of the same key has taken our place: processes that fight for
+/// one do so less than once a minute.
+const REPLACED_WAIT: Duration = Duration::from_secs(60);
+
+/// Why an attempt or a tunnel ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    /// The relay was not reached, or did not welcome us.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// It did not take what we publish, or a tunnel that served is gone.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    /// A task of ours failed.
+    #[error("a fault of ours ended the tunnel")]
+    Fault,
+}
+
+impl Lost {
+    fn control_failure(&self) -> Option<&ControlFailure> {
+        match self {
+            Self::Dial(DialError::Greeting(failure))
+            | Self::Tunnel(TunnelError::Control(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// What the relay said, if it was the relay that refused.
+    fn refusal(&self) -> Option<&Refused> {
+        match self.control_failure()? {
+            ControlFailure::Refused(refused) => Some(refused),
+            _ => None,
+        }
+    }
+
+    /// What the relay said, if it refused and trying again would not help.
+    pub(super) fn refusal_for_good(&self) -> Option<&Refused> {
+        self.refusal()
+            .filter(|refused| refused.retry_after.is_none())
+    }
+
+    /// Whether another tunnel of this agent took the place of ours.
+    pub(super) fn is_replaced(&self) -> bool {
+        match self.control_failure() {
+            Some(ControlFailure::Connection(closed)) => closed.code == Some(Code::Replaced),
+            Some(ControlFailure::Refused(refused)) => refused.code == Code::Replaced.number(),
+            _ => false,
+        }
+    }
+
+    /// Whether the relay, or the network, has just fallen silent.
+    pub(super) fn is_silence(&self) -> bool {
+        match self.control_failure() {
+            Some(ControlFailure::Connection(closed)) => closed.is_silence,
+            Some(ControlFailure::Timeout) => true,
+            _ => false,
+        }
+    }
+
+    /// How long to wait before the next attempt.
+    pub(super) fn wait(&self, backoff: &mut Backoff) -> Duration {
+        let share = fastrand::f64();
+        let after = self.refusal().and_then(|refused| refused.retry_after);
+        match after {
+            Some(milliseconds) => {
+                let after = Duration::from_millis(milliseconds).max(MIN_REFUSED_WAIT);
+                after + after.mul_f64(share / 4.0)
+            }
+            None if self.is_replaced() => REPLACED_WAIT + REPLACED_WAIT.mul_f64(share / 2.0),
+            None => backoff.next(Instant::now(), share),
+        }
+    }
+}

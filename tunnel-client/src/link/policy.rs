@@ -1,0 +1,226 @@
+//! Which connection carries the tunnel, and when that changes: what is decided, and nothing of how it
+//! is done.
+//!
+//! ```text
+//!              first to be welcomed                        no tunnel serves
+//!   QUIC, then HTTP/2, then HTTP/2 at 443  ──▶  serving  ─────────────────▶ again
+//!                                                │   ▲
+//!                        over HTTP/2: is QUIC back?  │ make before break
+//!                        over QUIC: is it silent?────┘
+//! ```
+//!
+//! * The ways race, each a head start behind the one before. A way is there when the relay has said
+//!   Welcome on it; the first one is asked for our endpoints, the others were never more than a knock.
+//! * One QUIC connection is enough: its streams do not wait for each other. TCP's do, so over HTTP/2
+//!   there are several connections.
+//! * Beside HTTP/2, QUIC is tried again and again, ever more seldom. Beside a QUIC connection that has
+//!   fallen silent, every way is tried before it is given up for dead.
+//! * What is found begins to serve before the old stops: the relay sends new visits to the new, and
+//!   those on the old go on to their end.
+
+use std::time::Duration;
+
+use crate::config::Transport;
+
+/// A kind of connection to a port of the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// QUIC at the relay's port.
+    Quic,
+    /// HTTP/2 over TCP at the relay's port, where UDP does not pass.
+    H2,
+    /// HTTP/2 at this port, where nothing else passes.
+    H2At(u16),
+}
+
+/// A QUIC tunnel that served for so long proves that UDP passes.
+const PROVEN: Duration = Duration::from_secs(30);
+/// The longest wait between two tries of QUIC, as a multiple of the first: 5 min, from 30 s on.
+const LONGEST_PROBE: u32 = 10;
+/// How far a wait is drawn off its middle, so that a thousand agents do not knock together.
+const JITTER: f64 = 0.2;
+
+/// A QUIC tunnel over which nothing came for so many keep-alives may be dead: other ways are tried.
+const SILENT_KEEP_ALIVES: f64 = 1.5;
+
+/// What is decided once for a link.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    ways: Vec<Way>,
+    pool_size: u16,
+}
+
+impl Policy {
+    /// The ways over this transport to a relay at `port`, with HTTP/2 at `last_port` too. Over HTTP/2
+    /// `pool_size` connections serve together, at least one.
+    pub(crate) fn new(
+        transport: Transport,
+        port: u16,
+        last_port: Option<u16>,
+        pool_size: u16,
+    ) -> Self {
+        let quic = (transport == Transport::Any).then_some(Way::Quic);
+        let last = last_port.filter(|last| *last != port).map(Way::H2At);
+        Self {
+            ways: quic.into_iter().chain([Way::H2]).chain(last).collect(),
+            pool_size: pool_size.max(1),
+        }
+    }
+
+    /// All ways, best first, by what QUIC has shown.
+    pub(crate) fn ways(&self, quic: &Probing) -> Vec<Way> {
+        let mut ways = self.ways.clone();
+        if quic.is_distrusted {
+            ways.rotate_left(self.quic_ways());
+        }
+        ways
+    }
+
+    /// The ways to look for while a tunnel serves over `way`: none if it could not be better.
+    pub(crate) fn better_than(&self, way: Way) -> &[Way] {
+        match way {
+            Way::Quic => &[],
+            // HTTP/2 is as good at one port as at the other.
+            Way::H2 | Way::H2At(_) => &self.ways[..self.quic_ways()],
+        }
+    }
+
+    fn quic_ways(&self) -> usize {
+        usize::from(self.ways.first() == Some(&Way::Quic))
+    }
+
+    /// After how long without any packet a QUIC tunnel that is kept alive so often is in doubt: 3 s.
+    pub(crate) fn silence(&self, keep_alive: Duration) -> Duration {
+        keep_alive.mul_f64(SILENT_KEEP_ALIVES)
+    }
+
+    /// How many connections serve together over `way`.
+    pub(crate) fn pool_size(&self, way: Way) -> u16 {
+        match way {
+            Way::Quic => 1,
+            Way::H2 | Way::H2At(_) => self.pool_size,
+        }
+    }
+}
+
+/// What QUIC has shown, and when it is tried again beside HTTP/2.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probing {
+    first: Duration,
+    next: Duration,
+    /// It began and fell silent: some networks pass a few packets. Then HTTP/2 has the head start.
+    is_distrusted: bool,
+}
+
+impl Probing {
+    /// The middle of the first wait.
+    pub(crate) fn new(first: Duration) -> Self {
+        Self {
+            first,
+            next: first,
+            is_distrusted: false,
+        }
+    }
+
+    /// The wait before the next try; `share` is drawn evenly from 0 to 1.
+    pub(crate) fn next(&mut self, share: f64) -> Duration {
+        let wait = self.next;
+        self.next = (wait * 2).min(self.first * LONGEST_PROBE);
+        wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * share.clamp(0.0, 1.0))
+    }
+
+    /// A tunnel over `way` has ended that served for so long; whether by silence.
+    pub(crate) fn ended(&mut self, way: Way, served: Duration, is_silence: bool) {
+        if way != Way::Quic {
+            return;
+        }
+        if served >= PROVEN {
+            *self = Self::new(self.first);
+        } else if is_silence {
+            self.is_distrusted = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FIRST: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn quic_comes_first_and_the_last_port_last_if_it_is_another() {
+        let ways = |transport, last| {
+            let policy = Policy::new(transport, 4433, last, 4);
+            policy.ways(&Probing::new(FIRST))
+        };
+        assert_eq!(
+            ways(Transport::Any, Some(443)),
+            [Way::Quic, Way::H2, Way::H2At(443)]
+        );
+        assert_eq!(ways(Transport::Any, Some(4433)), [Way::Quic, Way::H2]);
+        assert_eq!(
+            ways(Transport::OnlyH2, Some(443)),
+            [Way::H2, Way::H2At(443)]
+        );
+        assert_eq!(ways(Transport::OnlyH2, None), [Way::H2]);
+    }
+
+    #[test]
+    fn beside_http2_quic_is_looked_for_if_it_may_be_used_and_beside_quic_nothing() {
+        let any = Policy::new(Transport::Any, 4433, Some(443), 4);
+        assert_eq!(any.better_than(Way::Quic), []);
+        assert_eq!(any.better_than(Way::H2), [Way::Quic]);
+        assert_eq!(any.better_than(Way::H2At(443)), [Way::Quic]);
+        let only = Policy::new(Transport::OnlyH2, 4433, Some(443), 4);
+        assert_eq!(only.better_than(Way::H2At(443)), []);
+    }
+
+    #[test]
+    fn several_connections_serve_together_over_tcp_and_one_over_udp() {
+        let policy = Policy::new(Transport::Any, 4433, None, 4);
+        assert_eq!(
+            [Way::Quic, Way::H2, Way::H2At(443)].map(|way| policy.pool_size(way)),
+            [1, 4, 4]
+        );
+        assert_eq!(
+            Policy::new(Transport::Any, 4433, None, 0).pool_size(Way::H2),
+            1
+        );
+    }
+
+    #[test]
+    fn the_waits_double_up_to_five_minutes_and_begin_anew_after_a_quic_tunnel_that_held() {
+        let mut probing = Probing::new(FIRST);
+        let waits: Vec<_> = (0..6).map(|_| probing.next(0.5).as_secs()).collect();
+        assert_eq!(waits, [30, 60, 120, 240, 300, 300]);
+        probing.ended(Way::H2, PROVEN, true);
+        probing.ended(Way::Quic, PROVEN / 2, false);
+        assert_eq!(probing.next(0.5).as_secs(), 300);
+        probing.ended(Way::Quic, PROVEN, true);
+        assert_eq!(probing.next(0.5), FIRST);
+    }
+
+    #[test]
+    fn quic_that_begins_and_falls_silent_comes_last_until_it_has_held() {
+        let policy = Policy::new(Transport::Any, 4433, Some(443), 4);
+        let mut probing = Probing::new(FIRST);
+        probing.ended(Way::Quic, PROVEN / 2, true);
+        let last = [Way::H2, Way::H2At(443), Way::Quic];
+        assert_eq!(policy.ways(&probing), last);
+        probing.ended(Way::H2, PROVEN, false);
+        assert_eq!(policy.ways(&probing), last);
+        probing.ended(Way::Quic, PROVEN, true);
+        assert_eq!(policy.ways(&probing)[0], Way::Quic);
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_is_within_a_fifth_of_its_middle(share in 0.0..=1.0) {
+            let wait = Probing::new(FIRST).next(share);
+            prop_assert!(wait >= FIRST.mul_f64(0.8) && wait <= FIRST.mul_f64(1.2));
+        }
+    }
+}
