@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use tunnel_client::config::{Config, EndpointConfig, Transport};
+use tunnel_client::config::{Config, EndpointConfig};
 use tunnel_common::hostname::Hostname;
 use tunnel_common::key::DataDir;
 use tunnel_common::process::Mistakes;
@@ -12,10 +12,12 @@ use tunnel_common::quic::Congestion;
 use self::identity::Identities;
 use self::local::Local;
 use self::relay::Relay;
+use self::ways::Ways;
 
 mod identity;
 mod local;
 mod relay;
+mod ways;
 
 /// Publishes a local service through a relay.
 ///
@@ -55,9 +57,8 @@ struct Publish {
     /// Folder for what must survive a restart [default: $STATE_DIRECTORY, $XDG_STATE_HOME/client or .]
     #[arg(long)]
     data_dir: Option<PathBuf>,
-    /// Use HTTP/2 over TCP, and send no UDP packet to the relay
-    #[arg(long)]
-    force_h2: bool,
+    #[command(flatten)]
+    ways: Ways,
     /// Congestion control towards the relay: bbr or cubic
     #[arg(long, default_value_t = Congestion::default())]
     congestion: Congestion,
@@ -112,9 +113,7 @@ impl Publish {
         });
         config.known_relays = Some(relay::known(&data));
         config.trust = trust.unwrap_or(config.trust);
-        if self.force_h2 {
-            config.transport = Transport::OnlyH2;
-        }
+        self.ways.apply(&mut config);
         config.congestion = self.congestion;
         if let Some(mebibytes) = self.memory_budget {
             config.memory_budget = mebibytes.saturating_mul(1 << 20);

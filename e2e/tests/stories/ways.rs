@@ -86,7 +86,9 @@ fn visitors(scene: &Scene) -> Stream {
             let outcome = async {
                 let mut visitor = visit(public, &host).await?;
                 visitor.write_all(b"?").await?;
-                soon("an answer", visitor.read_u8()).await
+                soon("an answer", visitor.read_u8()).await?;
+                visitor.shutdown().await?;
+                soon("the end", visitor.read(&mut [0])).await
             };
             let count = if outcome.await.is_ok() {
                 &counts.0
@@ -206,13 +208,7 @@ async fn when_udp_is_back_the_agent_returns_to_quic_and_nobody_notices() {
 
 #[tokio::test]
 async fn a_quic_tunnel_whose_packets_vanish_is_replaced_before_it_is_dead() {
-    let patient = |config: &mut Config| {
-        impatient(config);
-        // Later than the story's end.
-        config.timeouts.quic.idle = 60_000 * MS;
-    };
-    let relay_is_patient = |_: &Firewall| {};
-    let scene = scene(echo().await, relay_is_patient, patient).await;
+    let scene = scene(echo().await, |_| {}, impatient).await;
     let mut old = visit(scene.relay.public, &scene.host)
         .await
         .expect("visits");
