@@ -6,17 +6,14 @@ use tunnel_common::escape::Escaped;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::ClientId;
 use tunnel_common::wire::code::Code;
-use tunnel_common::wire::frame::{Refused, Wanted};
+use tunnel_common::wire::frame::Refused;
 
-use super::identity::Identity;
+use super::claims::Claimed;
 use crate::admission::{Applicant, Verdict};
 use crate::state::State;
 
 /// When an agent may come again about which nobody could decide in time.
 const UNDECIDED_RETRY_MS: u64 = 5_000;
-
-/// A wish, and the key in whose name it comes, or why there is none.
-pub(super) type Claimed = (Wanted, Result<Identity, Refused>);
 
 /// What is asked.
 #[derive(Debug)]

@@ -17,8 +17,9 @@ use tunnel_common::proof::Exporter;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::{Granted, Hello, Outcome, Refused, Wanted};
 
-use super::asking::{Answer, Claimed, Decision, Question, undecided};
-use super::grant::{Claim, MAX_ENDPOINTS, grant, hosts, too_many};
+use super::asking::{Answer, Decision, Question, undecided};
+use super::claims::{Claimed, hosts_of, is_of, refuse};
+use super::grant::{Claim, MAX_ENDPOINTS, grant, too_many};
 use super::identity::Identity;
 use super::registry::Membership;
 use super::registry::core::{JoinError, Place};
@@ -377,27 +378,6 @@ impl Presence {
         }
         Ok(granted)
     }
-}
-
-fn is_of(claimed: &Result<Identity, Refused>, id: ClientId) -> bool {
-    claimed.as_ref().is_ok_and(|claimed| claimed.id == id)
-}
-
-/// All that is claimed in the name of `id` is refused.
-fn refuse(claims: &mut [Claimed], id: ClientId, refused: &Refused) {
-    for (_, claimed) in claims {
-        if is_of(claimed, id) {
-            *claimed = Err(refused.clone());
-        }
-    }
-}
-
-/// The names that are claimed for `id`.
-fn hosts_of(id: ClientId, claims: &[Claimed], names: &Names) -> Vec<Hostname> {
-    let own = claims.iter().filter(|(_, claimed)| is_of(claimed, id));
-    own.filter_map(|(wish, _)| hosts(names, id, wish).ok())
-        .flatten()
-        .collect()
 }
 
 /// What an agent is told that may not join.
