@@ -10,6 +10,8 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use tunnel_common::tls;
 use tunnel_common::wire::alpn;
+use tunnel_common::wire::control::{ControlReader, ControlWriter};
+use tunnel_common::wire::frame::{Frame, Limits, Welcome};
 
 use crate::poll::soon;
 
@@ -42,6 +44,26 @@ pub fn at(address: SocketAddr, identity: CertifiedKey) -> FalseRelay {
 }
 
 impl FalseRelay {
+    /// Welcomes every agent, and never says another word. Never ends.
+    pub async fn welcomes_and_grants_nothing(&self) {
+        let mut connections = vec![];
+        while let Some(incoming) = self.endpoint.accept().await {
+            // An agent may give up an attempt that took too long.
+            let Ok(connection) = incoming.await else {
+                continue;
+            };
+            let Ok((send, recv)) = connection.accept_bi().await else {
+                continue;
+            };
+            let (mut reader, mut writer) = (ControlReader::new(recv), ControlWriter::new(send));
+            let hello = soon("a Hello", reader.next()).await.expect("a frame");
+            assert!(matches!(hello, Some(Frame::Hello(_))), "{hello:?}");
+            let welcome = writer.send(&Frame::Welcome(welcome())).await;
+            welcome.expect("the agent listens");
+            connections.push((connection, reader, writer));
+        }
+    }
+
     /// Waits for the next agent: it goes through with the handshake, or gives the TLS alert by which
     /// it breaks off (RFC 8446, 6.2). What the agent expected must not be in the reason that it gives.
     pub async fn dialled(&self) -> Result<(), u8> {
@@ -67,5 +89,18 @@ impl FalseRelay {
             }
             other => panic!("ended otherwise: {other}"),
         }
+    }
+}
+
+fn welcome() -> Welcome {
+    Welcome {
+        relay_id: "false".to_owned(),
+        features: vec![],
+        limits: Limits::default(),
+        public_port: 443,
+        alpn_port: None,
+        alternates: vec![],
+        rev: 0,
+        granted: vec![],
     }
 }

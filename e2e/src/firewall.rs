@@ -35,13 +35,18 @@ struct State {
 
 /// A firewall before the relay at `to` that passes all.
 pub async fn firewall(to: SocketAddr) -> Firewall {
+    between(to, to).await
+}
+
+/// The same where UDP leads somewhere else.
+pub async fn between(to: SocketAddr, udp_to: SocketAddr) -> Firewall {
     let (tcp, udp) = both().await;
     let address = tcp.local_addr().expect("bound");
     let state = Arc::new(State::default());
     state.passes.store(NO_LIMIT, Ordering::Relaxed);
     let mut running = JoinSet::new();
     running.spawn(pass_tcp(tcp, to, state.clone()));
-    running.spawn(pass_udp(udp, to, state.clone()));
+    running.spawn(pass_udp(udp, udp_to, state.clone()));
     Firewall {
         address,
         state,
