@@ -44,7 +44,15 @@ pub struct Endpoint {
     claim: Option<Vec<u8>>,
     alpn: Vec<Vec<u8>>,
     clock: Clock,
-    visitor_tls: ArcSwap<ServerConfig>,
+    shown: ArcSwap<Shown>,
+}
+
+/// What visitors are shown.
+#[derive(Debug)]
+struct Shown {
+    /// The names in the certificate.
+    hosts: Vec<String>,
+    tls: Arc<ServerConfig>,
 }
 
 impl Endpoint {
@@ -61,8 +69,10 @@ impl Endpoint {
             suffix,
         } = config;
         let local = LocalDialler::new(local, proxy_protocol, &clock);
-        let certified = tls::self_signed(&key, &[])?;
-        let visitor_tls = ArcSwap::from(visitor_tls(certified, &alpn, &clock)?);
+        let shown = ArcSwap::from_pointee(Shown {
+            hosts: vec![],
+            tls: visitor_tls(tls::self_signed(&key, &[])?, &alpn, &clock)?,
+        });
         let id = key::fingerprint(&key);
         Ok(Self {
             name,
@@ -75,7 +85,7 @@ impl Endpoint {
             claim,
             alpn,
             clock,
-            visitor_tls,
+            shown,
         })
     }
 
@@ -137,19 +147,22 @@ impl Endpoint {
     /// The TLS that the next visitor gets; `None` where he gets the local service's.
     pub(crate) fn visitor_tls(&self) -> Option<Arc<ServerConfig>> {
         match self.tls {
-            TlsMode::Terminate => Some(self.visitor_tls.load_full()),
+            TlsMode::Terminate => Some(self.shown.load().tls.clone()),
             TlsMode::Passthrough => None,
         }
     }
 
-    /// Makes the self-signed certificate fit the names at which visitors will come.
+    /// Makes the self-signed certificate fit the names at which visitors will come. One that fits stays:
+    /// several tunnels say the same, and who has accepted it should not be asked again.
     pub(crate) fn serve_at(&self, hosts: &[String]) -> Result<(), CertificateError> {
-        if self.tls == TlsMode::Passthrough {
+        if self.tls == TlsMode::Passthrough || self.shown.load().hosts == hosts {
             return Ok(());
         }
         let certified = tls::self_signed(&self.key, hosts)?;
-        self.visitor_tls
-            .store(visitor_tls(certified, &self.alpn, &self.clock)?);
+        self.shown.store(Arc::new(Shown {
+            hosts: hosts.to_vec(),
+            tls: visitor_tls(certified, &self.alpn, &self.clock)?,
+        }));
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use e2e::origin::{Origin, echo, http};
 use e2e::peer::{connect, hello};
 use e2e::poll::{eventually, soon, until_ok};
 use e2e::relay::{Relay, relay_with};
-use e2e::visitor::{Visitor, get, visit};
+use e2e::visitor::{Visitor, certificate, get, visit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tunnel_client::config::{Config, Transport};
@@ -197,6 +197,7 @@ async fn when_udp_is_back_the_agent_returns_to_quic_and_nobody_notices() {
     let (firewall, public) = (&scene.firewall, scene.relay.public);
     let mut old = visit(public, &scene.host).await.expect("visits");
     goes_to_and_fro(&mut old, b"over TCP").await;
+    let shown = certificate(&old);
     let visitors = visitors(&scene);
     visitors.goes_on().await;
 
@@ -209,6 +210,8 @@ async fn when_udp_is_back_the_agent_returns_to_quic_and_nobody_notices() {
     goes_to_and_fro(&mut old, b"still over TCP").await;
     assert_eq!(visitors.failed(), 0);
     assert_eq!(firewall.open(), 1);
+    let new = visit(public, &scene.host).await.expect("visits");
+    assert_eq!(certificate(&new), shown);
 
     old.shutdown().await.expect("ends");
     assert_eq!(old.read(&mut [0]).await.expect("a clean end"), 0);
