@@ -16,6 +16,7 @@ use tunnel_common::tls;
 
 use crate::poll::soon;
 use crate::relay::Relay;
+use crate::transport::Over;
 
 /// An agent that runs. Dropping it ends it as a crash would: without a goodbye.
 #[derive(Debug)]
@@ -36,12 +37,13 @@ pub fn same_key(key: &KeyPair) -> KeyPair {
 }
 
 /// The configuration of an agent that publishes `origin` through `relay`.
-pub fn config(relay: &Relay, key: KeyPair, origin: impl Display) -> Config {
-    config_at(relay.api, relay.fingerprint, key, origin)
+pub fn config(over: Over, relay: &Relay, key: KeyPair, origin: impl Display) -> Config {
+    config_at(over, relay.api, relay.fingerprint, key, origin)
 }
 
 /// The same for a relay that is anywhere: its API port and its key.
 pub fn config_at(
+    over: Over,
     api: SocketAddr,
     fingerprint: KeyFingerprint,
     key: KeyPair,
@@ -51,17 +53,18 @@ pub fn config_at(
     let local = origin.to_string().parse().expect("a local service");
     let mut config = Config::new(address, EndpointConfig::new(key, local));
     config.trust = RelayTrust::Pinned(fingerprint);
+    over.set(&mut config);
     config
 }
 
 /// Publishes `origin` through `relay` under a new identity, and waits until it serves.
-pub async fn publish(relay: &Relay, origin: SocketAddr) -> Agent {
-    publish_as(relay, new_key(), origin).await
+pub async fn publish(over: Over, relay: &Relay, origin: SocketAddr) -> Agent {
+    publish_as(over, relay, new_key(), origin).await
 }
 
 /// Publishes `origin` under this identity, and waits until it serves.
-pub async fn publish_as(relay: &Relay, key: KeyPair, origin: SocketAddr) -> Agent {
-    let agent = start(config(relay, key, origin));
+pub async fn publish_as(over: Over, relay: &Relay, key: KeyPair, origin: SocketAddr) -> Agent {
+    let agent = start(config(over, relay, key, origin));
     agent.serves().await;
     agent
 }

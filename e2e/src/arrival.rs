@@ -3,13 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 
-use quinn::{Connection, RecvStream, SendStream};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tunnel_common::stream::header::StreamHeader;
 use tunnel_common::wire::frame::Frame;
 
 use crate::hello::hello;
+use crate::peer::streams::{PeerRecv, PeerSend};
 use crate::peer::{Peer, PeerControl};
 use crate::poll::soon;
 use crate::relay::Relay;
@@ -20,9 +20,9 @@ pub struct Arrival {
     /// What the relay says about the visit.
     pub header: StreamHeader,
     /// To the visitor.
-    pub send: SendStream,
+    pub send: PeerSend,
     /// From the visitor.
-    pub recv: RecvStream,
+    pub recv: PeerRecv,
 }
 
 impl Arrival {
@@ -41,17 +41,16 @@ impl Arrival {
         assert_eq!(self.bytes(4).await, b"ping");
         self.send.write_all(b"pong").await.expect("goes on");
         let mut answer = [0; 4];
-        let reading = tokio::io::AsyncReadExt::read_exact(visitor, &mut answer);
-        soon("the answer", reading).await.expect("goes on");
+        soon("the answer", visitor.read_exact(&mut answer))
+            .await
+            .expect("goes on");
         assert_eq!(&answer, b"pong");
     }
 }
 
-/// Waits for the next visit on this connection.
-pub async fn arrival(connection: &Connection) -> Arrival {
-    let (send, mut recv) = soon("a visit", connection.accept_bi())
-        .await
-        .expect("the tunnel lives");
+/// Waits for the next visit to this agent.
+pub async fn arrival(peer: &Peer) -> Arrival {
+    let (send, mut recv) = soon("a visit", peer.accepts()).await;
     let header = soon("the stream's header", StreamHeader::read(&mut recv)).await;
     Arrival {
         header: header.expect("a header"),
@@ -96,7 +95,7 @@ impl Peer {
 pub async fn visited(relay: &Relay, peer: &Peer) -> (TcpStream, Arrival) {
     let bytes = hello(&peer.host());
     let visitor = knock(relay.public, &bytes).await.expect("connects");
-    let mut arrived = arrival(&peer.connection).await;
+    let mut arrived = arrival(peer).await;
     assert_eq!(arrived.bytes(bytes.len()).await, bytes);
     (visitor, arrived)
 }

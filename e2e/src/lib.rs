@@ -1,11 +1,12 @@
 //! The harness of the end-to-end stories: real relays, agents, visitors and origins on loopback.
 //!
 //! ```text
-//! visitor ──TCP──▶ relay ──QUIC──▶ agent ──TCP──▶ origin
+//! visitor ──TCP──▶ relay ──QUIC or HTTP/2──▶ agent ──TCP──▶ origin
 //! ```
 //!
 //! * [`relay`] and [`agent`] run the libraries in this process, [`process`] the binaries beside it;
 //!   [`pair`] reads what these say on standard output; [`published`] is what curl sees of them.
+//! * [`transport`] is what the tunnel between the two is made of, a parameter of most stories.
 //! * [`visitor`] speaks TLS, or whatever bytes a story wants, to the public port; [`hello`] makes
 //!   ClientHellos, and cuts them anew.
 //! * [`origin`] is the local service: echo, HTTP, or a closure. [`stage`] sets all up for a story
@@ -46,4 +47,5 @@ pub mod stage;
 pub mod steady;
 pub mod stranger;
 pub mod tools;
+pub mod transport;
 pub mod visitor;

@@ -13,6 +13,7 @@ use tunnel_common::key;
 
 use crate::ports;
 use crate::process::{self, Process};
+use crate::transport::Over;
 
 /// A `server` that has said where it listens.
 #[derive(Debug)]
@@ -89,6 +90,7 @@ pub async fn introduce(mut process: Process) -> Server {
 
 /// Starts `client` for `server`, its keys in `folder`, and waits until it serves.
 pub async fn publish(
+    over: Over,
     server: &Server,
     local: impl Display,
     flags: &[&str],
@@ -97,8 +99,10 @@ pub async fn publish(
     let (api, local) = (server.api.to_string(), local.to_string());
     let mut all = vec!["--server", &api, "--server-fingerprint", &server.key];
     all.extend(["--local", &local]);
-    all.extend(flags);
-    serving(process::client(&all, folder)).await
+    all.extend(over.with(flags));
+    let client = serving(process::client(&all, folder)).await;
+    client.process.logs(over.logged()).await;
+    client
 }
 
 /// Reads what a `client` says when it serves: exactly an id and a URL.

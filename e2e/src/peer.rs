@@ -1,114 +1,95 @@
-//! An agent made by hand from quinn and the wire's own types, for what a real one would never do.
+//! An agent made by hand from quinn or h2 and the wire's own types, for what a real one would never
+//! do.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
-use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
+use quinn::{Connection, ConnectionError, Endpoint};
 use rcgen::KeyPair;
-use rustls::RootCertStore;
-use rustls::client::Resumption;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::version::TLS13;
 use tunnel_common::identity::Label;
+use tunnel_common::proof::Exporter;
+use tunnel_common::quic::exporter;
 use tunnel_common::wire::alpn;
+use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlReader, ControlWriter};
 use tunnel_common::wire::frame::{
     EndpointKind, EndpointRef, Frame, Hello, Instance, Wanted, Welcome,
 };
-use tunnel_common::{key, tls};
+use tunnel_common::{key, tls as common_tls};
 
 use crate::poll::soon;
-use crate::visitor::AnyCertificate;
+use crate::transport::Over;
+use streams::{PeerRecv, PeerSend};
 
-/// A QUIC connection with a proved key, and no manners.
+mod h2;
+pub mod quic;
+pub mod streams;
+mod tls;
+
+/// A connection with a proved key, and no manners.
 #[derive(Debug)]
 pub struct Peer {
-    /// The connection to the relay.
-    pub connection: Connection,
     /// The id of its key.
     pub id: Label,
-    _endpoint: Endpoint,
+    link: Link,
+}
+
+#[derive(Debug)]
+enum Link {
+    Quic {
+        connection: Connection,
+        _endpoint: Endpoint,
+    },
+    H2(h2::H2Link),
 }
 
 /// The two halves of a peer's control stream.
 #[derive(Debug)]
 pub struct PeerControl {
     /// From the relay.
-    pub reader: ControlReader<RecvStream>,
+    pub reader: ControlReader<PeerRecv>,
     /// To the relay.
-    pub writer: ControlWriter<SendStream>,
+    pub writer: ControlWriter<PeerSend>,
 }
 
-/// Connects to the relay at `api` with `key`, granting it this many streams at once.
-pub async fn connect(api: SocketAddr, key: &KeyPair, streams: u32) -> Peer {
-    connect_with(api, key, |transport| {
-        transport.max_concurrent_bidi_streams(streams.into());
-    })
-    .await
+/// Connects to the relay at `api` with `key`, granting it this many visits at once.
+pub async fn connect(over: Over, api: SocketAddr, key: &KeyPair, streams: u32) -> Peer {
+    connect_granting(over, api, key, streams, None).await
 }
 
-/// Connects to the relay at `api` with `key` and a changed transport.
-pub async fn connect_with(
+/// Streams that a narrow peer grants: its windows are what it is about.
+const STREAMS: u32 = 100;
+
+/// Connects to the relay at `api` with `key`, granting it so many bytes ahead on each stream.
+pub async fn connect_narrow(over: Over, api: SocketAddr, key: &KeyPair, window: u32) -> Peer {
+    connect_granting(over, api, key, STREAMS, Some(window)).await
+}
+
+async fn connect_granting(
+    over: Over,
     api: SocketAddr,
     key: &KeyPair,
-    change: impl FnOnce(&mut TransportConfig),
-) -> Peer {
-    let certified = tls::self_signed(key, &[]).expect("a certificate");
-    let connection = dial_with(api, Some(certified), alpn::QUIC, change);
-    let (endpoint, connection) = connection.await.expect("the relay takes the connection");
-    Peer {
-        connection,
-        id: key::fingerprint(key).label(),
-        _endpoint: endpoint,
-    }
-}
-
-/// Dials with any certificate, or none: the handshake may fail.
-pub async fn dial(
-    api: SocketAddr,
-    identity: Option<CertifiedKey>,
     streams: u32,
-) -> Result<(Endpoint, Connection), quinn::ConnectionError> {
-    dial_with(api, identity, alpn::QUIC, |transport| {
-        transport.max_concurrent_bidi_streams(streams.into());
-    })
-    .await
-}
-
-/// Dials with any certificate, offering this protocol, with a changed transport.
-pub async fn dial_with(
-    api: SocketAddr,
-    identity: Option<CertifiedKey>,
-    protocol: &[u8],
-    change: impl FnOnce(&mut TransportConfig),
-) -> Result<(Endpoint, Connection), quinn::ConnectionError> {
-    let builder = rustls::ClientConfig::builder_with_provider(tls::provider())
-        .with_protocol_versions(&[&TLS13])
-        .expect("TLS 1.3");
-    let builder = builder.with_root_certificates(RootCertStore::empty());
-    let mut config = match identity {
-        Some(identity) => {
-            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
+    window: Option<u32>,
+) -> Peer {
+    let certified = common_tls::self_signed(key, &[]).expect("a certificate");
+    let link = match over {
+        Over::Quic => {
+            let connection = quic::dial_with(api, Some(certified), alpn::QUIC, |transport| {
+                transport.max_concurrent_bidi_streams(streams.into());
+                if let Some(window) = window {
+                    transport.stream_receive_window(window.into());
+                }
+            });
+            let (_endpoint, connection) = connection.await.expect("the relay takes the connection");
+            Link::Quic {
+                connection,
+                _endpoint,
+            }
         }
-        None => builder.with_no_client_auth(),
+        Over::H2 => Link::H2(h2::dial(api, certified, &h2::settings(streams, window)).await),
     };
-    config
-        .dangerous()
-        .set_certificate_verifier(Arc::new(AnyCertificate));
-    config.alpn_protocols = vec![protocol.to_vec()];
-    config.resumption = Resumption::disabled();
-    let mut quic = ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).expect("QUIC")));
-    let mut transport = TransportConfig::default();
-    // As an agent does always: a story on a busy machine is no dead peer.
-    transport.keep_alive_interval(Some(Duration::from_secs(2)));
-    change(&mut transport);
-    quic.transport_config(Arc::new(transport));
-    let endpoint = Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("binds");
-    let connecting = endpoint.connect_with(quic, api, "relay").expect("dials");
-    let connection = soon("the handshake", connecting).await?;
-    Ok((endpoint, connection))
+    let id = key::fingerprint(key).label();
+    Peer { id, link }
 }
 
 /// What an ordinary agent says first.
@@ -138,9 +119,19 @@ pub fn wanted(host: Option<String>) -> Wanted {
 }
 
 impl Peer {
-    /// Opens the control stream.
+    /// The control stream, which over QUIC the agent opens, and the relay over HTTP/2.
     pub async fn control(&self) -> PeerControl {
-        let (send, recv) = self.connection.open_bi().await.expect("opens");
+        let (send, recv) = match &self.link {
+            Link::Quic { connection, .. } => {
+                let (send, recv) = connection.open_bi().await.expect("opens");
+                (PeerSend::Quic(send), PeerRecv::Quic(recv))
+            }
+            Link::H2(link) => {
+                let mut control = link.control.lock().await;
+                let opened = soon("the control stream", control.recv()).await;
+                opened.expect("the tunnel lives")
+            }
+        };
         PeerControl {
             reader: ControlReader::new(recv),
             writer: ControlWriter::new(send),
@@ -161,11 +152,66 @@ impl Peer {
         }
     }
 
+    /// The next stream that the relay opens for a visit. Cancel safe.
+    pub async fn accepts(&self) -> (PeerSend, PeerRecv) {
+        match &self.link {
+            Link::Quic { connection, .. } => {
+                let accepted = connection.accept_bi().await;
+                let (send, recv) = accepted.expect("the tunnel lives");
+                (PeerSend::Quic(send), PeerRecv::Quic(recv))
+            }
+            Link::H2(link) => {
+                let accepted = link.visits.lock().await.recv().await;
+                accepted.expect("the tunnel lives")
+            }
+        }
+    }
+
+    /// What only the two ends of the connection know.
+    pub fn exporter(&self) -> Exporter {
+        match &self.link {
+            Link::Quic { connection, .. } => exporter(connection).expect("is connected"),
+            Link::H2(link) => link.exporter,
+        }
+    }
+
+    /// Whether nobody has closed the connection yet.
+    pub fn is_open(&self) -> bool {
+        match &self.link {
+            Link::Quic { connection, .. } => connection.close_reason().is_none(),
+            Link::H2(link) => link.end() == h2::End::NotYet,
+        }
+    }
+
+    /// Ends the connection.
+    pub fn close(&self) {
+        match &self.link {
+            Link::Quic { connection, .. } => connection.close(0_u32.into(), b""),
+            Link::H2(link) => link.cut(),
+        }
+    }
+
     /// Waits until the relay closes the connection, and gives its code.
-    pub async fn closed_with(&self) -> u64 {
-        match soon("the relay closes", self.connection.closed()).await {
-            quinn::ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
-            other => panic!("closed otherwise: {other}"),
+    pub async fn closed_with(&self) -> Code {
+        match &self.link {
+            Link::Quic { connection, .. } => {
+                match soon("the relay closes", connection.closed()).await {
+                    ConnectionError::ApplicationClosed(close) => close.error_code.into(),
+                    other => panic!("closed otherwise: {other}"),
+                }
+            }
+            Link::H2(link) => {
+                let code = soon("the relay closes", link.closed()).await;
+                code.expect("the relay says why")
+            }
+        }
+    }
+
+    /// The connection of a story that is about QUIC.
+    pub fn quic(&self) -> &Connection {
+        match &self.link {
+            Link::Quic { connection, .. } => connection,
+            Link::H2(_) => panic!("it came over HTTP/2"),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::process::Output;
 use crate::pair::{Client, Server, publish, server};
 use crate::process::{folder, tool};
 use crate::tools;
+use crate::transport::Over;
 
 /// A server and a client that publishes something, as curl sees them.
 #[derive(Debug)]
@@ -21,9 +22,9 @@ pub struct Published {
 }
 
 /// Publishes `local` with these flags of `client`.
-pub async fn published(local: impl Display, flags: &[&str]) -> Published {
+pub async fn published(over: Over, local: impl Display, flags: &[&str]) -> Published {
     let server = server(&[]).await;
-    let client = publish(&server, local, flags, folder()).await;
+    let client = publish(over, &server, local, flags, folder()).await;
     Published::new(server, client)
 }
 

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
@@ -20,6 +20,7 @@ use crate::agent::{self, Agent, new_key};
 use crate::origin::{Origin, origin};
 use crate::poll::soon;
 use crate::relay::{Relay, relay_with};
+use crate::transport::Over;
 use crate::visitor::{self, Visitor, tls_config};
 
 /// Longer than any story takes.
@@ -75,17 +76,18 @@ pub struct Stage {
 }
 
 /// A stage with everybody's defaults.
-pub async fn stage() -> Stage {
-    stage_with(|_| {}, |_| {}).await
+pub async fn stage(over: Over) -> Stage {
+    stage_with(over, |_| {}, |_| {}).await
 }
 
 /// A stage with a changed relay and a changed agent.
 pub async fn stage_with(
+    over: Over,
     change_relay: impl FnOnce(&mut RelayConfig),
     change_agent: impl FnOnce(&mut AgentConfig),
 ) -> Stage {
     let (relay, local) = (relay_with(change_relay).await, local().await);
-    let mut config = agent::config(&relay, new_key(), local.address);
+    let mut config = agent::config(over, &relay, new_key(), local.address);
     change_agent(&mut config);
     let agent = agent::start(config);
     let host = agent.host().await;
@@ -97,6 +99,17 @@ pub async fn stage_with(
     }
 }
 
+/// A stage on which no clock ends a visit.
+pub async fn patient_stage(over: Over) -> Stage {
+    let relay = |config: &mut RelayConfig| config.timeouts.splice = patient();
+    stage_with(over, relay, |config| config.timeouts.splice = patient()).await
+}
+
+/// Says how long it took for the other end to learn of it.
+pub fn report(what: &str, since: Instant) {
+    println!("{what}: {:?}", since.elapsed());
+}
+
 impl Stage {
     /// One visit: the visitor's end and the local service's.
     pub async fn visit(&mut self) -> (Visitor, TcpStream) {
@@ -106,6 +119,12 @@ impl Stage {
     /// One visit with this TLS.
     pub async fn visit_with(&mut self, tls: Arc<ClientConfig>) -> (Visitor, TcpStream) {
         let visitor = visitor::visit_with(self.relay.public, &self.host, tls).await;
+        (visitor.expect("visits"), self.local.accepts().await)
+    }
+
+    /// One visit over a connection whose receiving end, the visitor's, holds next to nothing.
+    pub async fn narrow_visit(&mut self) -> (Visitor, TcpStream) {
+        let visitor = visitor::narrow_visit(self.relay.public, &self.host).await;
         (visitor.expect("visits"), self.local.accepts().await)
     }
 }

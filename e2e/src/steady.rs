@@ -16,6 +16,7 @@ use crate::agent::{Agent, config_at, new_key, start};
 use crate::origin::{Origin, echo};
 use crate::poll::eventually;
 use crate::relay::Relay;
+use crate::transport::Over;
 use crate::visitor::visit;
 
 /// Bytes that go each way in one round: more than a packet, less than any window.
@@ -46,14 +47,19 @@ struct Counts {
 }
 
 /// Bystanders at a relay of this process.
-pub async fn steady(relay: &Relay) -> Steady {
-    steady_at(relay.api, relay.public, relay.fingerprint).await
+pub async fn steady(over: Over, relay: &Relay) -> Steady {
+    steady_at(over, relay.api, relay.public, relay.fingerprint).await
 }
 
 /// Bystanders at a relay that is anywhere: its ports, and its key.
-pub async fn steady_at(api: SocketAddr, public: SocketAddr, relay: KeyFingerprint) -> Steady {
+pub async fn steady_at(
+    over: Over,
+    api: SocketAddr,
+    public: SocketAddr,
+    relay: KeyFingerprint,
+) -> Steady {
     let origin = echo().await;
-    let agent = start(config_at(api, relay, new_key(), origin.address));
+    let agent = start(config_at(over, api, relay, new_key(), origin.address));
     let (host, counts) = (agent.host().await, Arc::new(Counts::default()));
     let running = tokio::spawn(exchange(public, host.clone(), counts.clone()));
     let steady = Steady {

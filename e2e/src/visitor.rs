@@ -9,12 +9,15 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tunnel_common::tls;
 
 use crate::poll::soon;
+
+/// What the socket of a narrow visitor may hold, about the least that the kernel gives.
+const NARROW_BYTES: u32 = 4096;
 
 /// A visitor's connection after the handshake.
 pub type Visitor = TlsStream<TcpStream>;
@@ -50,6 +53,14 @@ pub async fn visit_with(
     let tcp = TcpStream::connect(relay).await?;
     tcp.set_nodelay(true)?;
     handshake(tcp, host, tls).await
+}
+
+/// Visits `host` at `relay` over a connection whose receiving end holds next to nothing.
+pub async fn narrow_visit(relay: SocketAddr, host: &str) -> io::Result<Visitor> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(NARROW_BYTES)?;
+    let tcp = socket.connect(relay).await?;
+    handshake(tcp, host, tls_config(&[b"http/1.1"])).await
 }
 
 /// The TLS handshake alone, over a connection that the story has prepared.

@@ -62,6 +62,8 @@ pub enum Transport {
     /// QUIC, and HTTP/2 where that does not pass.
     #[default]
     Any,
+    /// QUIC, and no tunnel where that does not pass.
+    OnlyQuic,
     /// HTTP/2 over TCP; no UDP packet is sent to the relay.
     OnlyH2,
 }

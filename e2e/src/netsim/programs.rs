@@ -10,6 +10,7 @@ use super::line::{FAR, Line};
 use super::namespace::Namespace;
 use crate::pair::{self, Client, Server};
 use crate::process::{self, Process, folder};
+use crate::transport::Over;
 
 /// Starts `server` at [`FAR`], on free ports, and reads what it says.
 pub async fn server(line: &Line, flags: &[&str]) -> Server {
@@ -22,6 +23,7 @@ pub async fn server(line: &Line, flags: &[&str]) -> Server {
 
 /// Starts `client` near, for a local service there, and waits until it serves.
 pub async fn publish(
+    over: Over,
     line: &Line,
     server: &Server,
     origin: SocketAddr,
@@ -31,8 +33,10 @@ pub async fn publish(
     let (api, local) = (server.api.to_string(), origin.to_string());
     let mut all = vec!["--server", &api, "--server-fingerprint", &server.key];
     all.extend(["--local", &local]);
-    all.extend(flags);
-    pair::serving(start(line.near(), "client", &all, folder)).await
+    all.extend(over.with(flags));
+    let client = pair::serving(start(line.near(), "client", &all, folder)).await;
+    client.process.logs(over.logged()).await;
+    client
 }
 
 /// Starts the binary `name` in a namespace, its keys in `folder`.

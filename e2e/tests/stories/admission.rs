@@ -3,9 +3,11 @@
 use e2e::agent::new_key;
 use e2e::arrival::{arrival, knock, rounds};
 use e2e::hello::{hello, hello_naming};
-use e2e::peer::{connect, dial_with, hello as agents};
+use e2e::peer::quic::dial_with;
+use e2e::peer::{connect, hello as agents};
 use e2e::poll::soon;
 use e2e::relay::{Relay, relay};
+use e2e::transport::Over;
 use e2e::visitor::say;
 use rcgen::{KeyPair, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
 use rustls::sign::CertifiedKey;
@@ -63,7 +65,7 @@ async fn an_agent_without_a_plain_certificate_of_a_key_that_we_take_is_no_agent(
     assert_eq!(said.expect("an alert"), UNRECOGNIZED_NAME);
 
     // The same key with a plain certificate is.
-    let peer = connect(relay.api, &key, STREAMS).await;
+    let peer = connect(Over::Quic, relay.api, &key, STREAMS).await;
     peer.register(agents(1, 0)).await;
 }
 
@@ -71,10 +73,10 @@ async fn an_agent_without_a_plain_certificate_of_a_key_that_we_take_is_no_agent(
 async fn an_agent_with_an_ed25519_key_is_welcome() {
     let relay = relay().await;
     let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
-    let peer = connect(relay.api, &key, STREAMS).await;
+    let peer = connect(Over::Quic, relay.api, &key, STREAMS).await;
     let (_control, _) = peer.register(agents(1, 0)).await;
     let _visitor = knock(relay.public, &hello(&peer.host())).await;
-    arrival(&peer.connection).await;
+    arrival(&peer).await;
 }
 
 #[tokio::test]
@@ -90,13 +92,13 @@ async fn another_protocol_than_ours_gets_no_connection() {
 #[tokio::test]
 async fn an_agent_may_open_nothing_but_its_control_stream() {
     let relay = relay().await;
-    let peer = connect(relay.api, &new_key(), STREAMS).await;
+    let peer = connect(Over::Quic, relay.api, &new_key(), STREAMS).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
-    assert_eq!(peer.connection.max_datagram_size(), None);
+    assert_eq!(peer.quic().max_datagram_size(), None);
     tokio::select! {
         biased;
-        _ = peer.connection.open_bi() => panic!("a second bidirectional stream"),
-        _ = peer.connection.open_uni() => panic!("a unidirectional stream"),
+        _ = peer.quic().open_bi() => panic!("a second bidirectional stream"),
+        _ = peer.quic().open_uni() => panic!("a unidirectional stream"),
         others = rounds(&mut control, ROUNDS) => assert_eq!(others, []),
     }
 }
@@ -104,14 +106,14 @@ async fn an_agent_may_open_nothing_but_its_control_stream() {
 #[tokio::test]
 async fn a_visitor_without_a_name_reaches_no_agent_made_by_hand_either() {
     let relay = relay().await;
-    let peer = connect(relay.api, &new_key(), STREAMS).await;
+    let peer = connect(Over::Quic, relay.api, &new_key(), STREAMS).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     say(relay.public, &hello_naming(None))
         .await
         .expect("an alert");
     tokio::select! {
         biased;
-        _ = peer.connection.accept_bi() => panic!("a visit"),
+        _ = peer.accepts() => panic!("a visit"),
         others = rounds(&mut control, ROUNDS) => assert_eq!(others, []),
     }
 }

@@ -13,8 +13,10 @@ use e2e::poll::soon;
 use e2e::porter::{Porter, no, porter, relay_of, yes};
 use e2e::process::{self, Process, folder, tool};
 use e2e::relay::{Relay, relay_with};
+use e2e::transport::Over;
 use e2e::visitor::{get, say, visit};
 use rcgen::KeyPair;
+use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 use tunnel_common::wire::code::Code;
@@ -35,10 +37,11 @@ async fn closed(flags: &[&str], data: &Path) -> Server {
     server(&[&["--domain-suffix", DOMAIN, "--data-dir", data], flags].concat()).await
 }
 
-fn client(server: &Server, origin: std::net::SocketAddr) -> Process {
+fn client(over: Over, server: &Server, origin: std::net::SocketAddr) -> Process {
     let (api, local) = (server.api.to_string(), origin.to_string());
     let flags = ["--server", &api, "--server-fingerprint", &server.key];
-    process::client(&[&flags[..], &["--local", &local]].concat(), folder())
+    let flags = [&flags[..], &["--local", &local]].concat();
+    process::client(&over.with(&flags), folder())
 }
 
 /// Runs the command of `server` that this log shows, as its reader would paste it.
@@ -57,11 +60,14 @@ async fn run(words: &[&str]) -> String {
     tool(server.to_str().expect("UTF-8"), words).await
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_server_with_a_domain_takes_nobody_in_who_is_not_allowed_and_says_how_to_allow_him() {
+async fn a_server_with_a_domain_takes_nobody_in_who_is_not_allowed_and_says_how_to_allow_him(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (data, origin) = (folder(), http("let in").await);
     let server = closed(&[], data.path()).await;
-    let client = client(&server, origin.address);
+    let client = client(over, &server, origin.address);
     client.logs("run on the relay: server allow").await;
     let id = pair::fingerprint(&client.folder().path().join("client.key")).label();
     server.process.logs(&id.to_string()).await;
@@ -77,8 +83,11 @@ async fn a_server_with_a_domain_takes_nobody_in_who_is_not_allowed_and_says_how_
     assert_eq!(body.expect("an answer"), "let in");
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_that_is_denied_loses_its_tunnels_and_its_visits_within_a_second() {
+async fn an_agent_that_is_denied_loses_its_tunnels_and_its_visits_within_a_second(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (data, origin, key) = (folder(), echo().await, new_key());
     let id = key::fingerprint(&key).label().to_string();
     let list = data.path().to_str().expect("UTF-8");
@@ -94,8 +103,8 @@ async fn an_agent_that_is_denied_loses_its_tunnels_and_its_visits_within_a_secon
         config.admission = Arc::new(list.expect("reads"));
     });
     let relay = relay.await;
-    let other = publish_as(&relay, other, origin.address).await;
-    let agent = publish_as(&relay, same_key(&key), origin.address).await;
+    let other = publish_as(over, &relay, other, origin.address).await;
+    let agent = publish_as(over, &relay, same_key(&key), origin.address).await;
     let mut visit_of_agent = visit(relay.public, &agent.host().await)
         .await
         .expect("visits");
@@ -161,13 +170,13 @@ async fn agents_are_allowed_by_the_command_line_too_by_id_and_by_file() {
 async fn an_open_server_and_one_without_a_domain_take_everybody_in() {
     let (data, origin) = (folder(), http("x").await);
     let open = closed(&["--open"], data.path()).await;
-    pair::serving(client(&open, origin.address)).await;
+    pair::serving(client(Over::Quic, &open, origin.address)).await;
     let development = server(&[]).await;
-    pair::serving(client(&development, origin.address)).await;
+    pair::serving(client(Over::Quic, &development, origin.address)).await;
     let mine = new_key();
     let only_mine = key::fingerprint(&mine).label().to_string();
     let closed = server(&["--allow-client", &only_mine]).await;
-    client(&closed, origin.address)
+    client(Over::Quic, &closed, origin.address)
         .logs("does not know the id")
         .await;
 }
@@ -217,8 +226,11 @@ async fn relay_for(porter: &Arc<Porter>, admission: Duration) -> Relay {
 const PATIENT: Duration = Duration::from_secs(60);
 const IMPATIENT: Duration = Duration::from_millis(50);
 
+#[rstest]
 #[tokio::test]
-async fn whoever_decides_gets_the_key_the_id_the_claim_and_the_names() {
+async fn whoever_decides_gets_the_key_the_id_the_claim_and_the_names(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     use rcgen::PublicKeyData as _;
     let porter = porter(|_| yes());
     let (relay, key, origin) = (
@@ -226,7 +238,7 @@ async fn whoever_decides_gets_the_key_the_id_the_claim_and_the_names() {
         new_key(),
         http("x").await,
     );
-    let mut config = config(&relay, same_key(&key), origin.address);
+    let mut config = config(over, &relay, same_key(&key), origin.address);
     config.endpoint.claim = Some(vec![0xca, 0xfe]);
     let agent = start(config);
     let host = agent.host().await;
@@ -246,11 +258,14 @@ async fn whoever_decides_gets_the_key_the_id_the_claim_and_the_names() {
     assert!(!shown.windows(2).any(|bytes| bytes == [0xca, 0xfe]));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_refusal_for_good_ends_the_agent_and_another_one_lets_it_come_again() {
+async fn a_refusal_for_good_ends_the_agent_and_another_one_lets_it_come_again(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let porter = porter(|_| no(None));
     let (relay, origin) = (relay_for(&porter, PATIENT).await, http("x").await);
-    let refused = start(config(&relay, new_key(), origin.address))
+    let refused = start(config(over, &relay, new_key(), origin.address))
         .refused()
         .await;
     assert!(
@@ -259,18 +274,19 @@ async fn a_refusal_for_good_ends_the_agent_and_another_one_lets_it_come_again() 
     );
 
     porter.changes_his_mind(|_| no(Some(Duration::from_millis(1))));
-    let agent = start(config(&relay, new_key(), origin.address));
+    let agent = start(config(over, &relay, new_key(), origin.address));
     let again = || porter.asked().len() >= 4;
     e2e::poll::eventually("it comes again and again", again).await;
     porter.changes_his_mind(|_| yes());
     agent.serves().await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn one_who_changes_his_mind_is_heard_at_once() {
+async fn one_who_changes_his_mind_is_heard_at_once(#[values(Over::Quic, Over::H2)] over: Over) {
     let porter = porter(|_| yes());
     let relay = relay_for(&porter, PATIENT).await;
-    let peer = connect(relay.api, &new_key(), 10).await;
+    let peer = connect(over, relay.api, &new_key(), 10).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     porter.changes_his_mind(|_| no(Some(Duration::from_secs(7))));
     let refused = Refused {
@@ -280,17 +296,18 @@ async fn one_who_changes_his_mind_is_heard_at_once() {
     };
     assert_eq!(control.next().await, Some(Frame::Refused(refused)));
     drop(control);
-    assert_eq!(peer.closed_with().await, u64::from(Code::Refused.number()));
+    assert_eq!(peer.closed_with().await, Code::Refused);
     let host = format!("{}.{DOMAIN}", peer.id);
     let said = say(relay.public, &hello(&host)).await;
     assert_eq!(said.expect("an alert"), UNRECOGNIZED_NAME);
 }
 
+#[rstest]
 #[tokio::test]
-async fn new_wishes_are_asked_about_too() {
+async fn new_wishes_are_asked_about_too(#[values(Over::Quic, Over::H2)] over: Over) {
     let porter = porter(|_| yes());
     let relay = relay_for(&porter, PATIENT).await;
-    let peer = connect(relay.api, &new_key(), 10).await;
+    let peer = connect(over, relay.api, &new_key(), 10).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     let host = format!("{}.{DOMAIN}", peer.id);
     let wanted = vec![wanted(Some(host))];
@@ -304,11 +321,14 @@ async fn new_wishes_are_asked_about_too() {
     assert_eq!(porter.asked().len(), 2);
 }
 
+#[rstest]
 #[tokio::test]
-async fn one_who_does_not_decide_turns_strangers_away_and_keeps_those_who_are_in() {
+async fn one_who_does_not_decide_turns_strangers_away_and_keeps_those_who_are_in(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let porter = porter(|_| None);
     let relay = relay_for(&porter, IMPATIENT).await;
-    let stranger = connect(relay.api, &new_key(), 10).await;
+    let stranger = connect(over, relay.api, &new_key(), 10).await;
     let mut control = stranger.control().await;
     let hello = Frame::Hello(agents(1, 0));
     control.writer.send(&hello).await.expect("sends");
@@ -318,7 +338,7 @@ async fn one_who_does_not_decide_turns_strangers_away_and_keeps_those_who_are_in
     assert!(refused.retry_after.is_some(), "{refused:?}");
 
     porter.changes_his_mind(|_| yes());
-    let peer = connect(relay.api, &new_key(), 10).await;
+    let peer = connect(over, relay.api, &new_key(), 10).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     let asked = porter.asked().len();
     porter.changes_his_mind(|_| None);

@@ -7,7 +7,9 @@ use e2e::origin::echo;
 use e2e::poll::soon;
 use e2e::relay::relay;
 use e2e::stage::stage;
+use e2e::transport::Over;
 use e2e::visitor::{get_on, handshake, tls_config, visit};
+use rstest::rstest;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split};
 use tokio::net::TcpStream;
@@ -74,9 +76,12 @@ where
     assert_eq!(a_gets.await.expect("receives"), (total, sent));
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn heavy_a_gibibyte_goes_both_ways_at_once_through_one_visit_unchanged() {
-    let mut stage = stage().await;
+async fn heavy_a_gibibyte_goes_both_ways_at_once_through_one_visit_unchanged(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = stage(over).await;
     let (visitor, local) = stage.visit().await;
     let (total, start) = (1024 * MIB, Instant::now());
     timeout(HEAVY, exchange(visitor, local, total))
@@ -87,10 +92,13 @@ async fn heavy_a_gibibyte_goes_both_ways_at_once_through_one_visit_unchanged() {
     println!("{seconds:.1} s, {gigabits:.2} Gbit/s both ways together");
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn heavy_two_hundred_visits_at_once_each_get_their_own_bytes() {
+async fn heavy_two_hundred_visits_at_once_each_get_their_own_bytes(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, origin) = (relay().await, echo().await);
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(over, &relay, origin.address).await;
     let host = agent.host().await;
     let mut visits = JoinSet::new();
     for visitor in 0..200_u64 {
@@ -113,9 +121,12 @@ async fn heavy_two_hundred_visits_at_once_each_get_their_own_bytes() {
     timeout(HEAVY, all).await.expect("in time");
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_a_visitor_sends_together_with_the_end_of_his_handshake_arrives() {
-    let mut stage = stage().await;
+async fn what_a_visitor_sends_together_with_the_end_of_his_handshake_arrives(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = stage(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     visitor.write_all(b"early ").await.expect("sends");
     visitor.write_all(b"bird").await.expect("sends");
@@ -126,9 +137,10 @@ async fn what_a_visitor_sends_together_with_the_end_of_his_handshake_arrives() {
     assert_eq!(&got, b"early bird");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_service_that_speaks_first_is_heard() {
-    let mut stage = stage().await;
+async fn a_service_that_speaks_first_is_heard(#[values(Over::Quic, Over::H2)] over: Over) {
+    let mut stage = stage(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     local.write_all(b"220 ready\r\n").await.expect("sends");
     let mut got = [0; 11];
@@ -138,10 +150,11 @@ async fn a_service_that_speaks_first_is_heard() {
     assert_eq!(&got, b"220 ready\r\n");
 }
 
+#[rstest]
 #[tokio::test]
-async fn writes_of_odd_sizes_arrive_whole_and_in_order() {
+async fn writes_of_odd_sizes_arrive_whole_and_in_order(#[values(Over::Quic, Over::H2)] over: Over) {
     let (relay, origin) = (relay().await, echo().await);
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(over, &relay, origin.address).await;
     let stream = visit(relay.public, &agent.host().await)
         .await
         .expect("visits");
@@ -172,10 +185,13 @@ async fn writes_of_odd_sizes_arrive_whole_and_in_order() {
     assert_eq!(got, (sum as u64, sending.await.expect("sends")));
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_answer_in_ten_thousand_single_bytes_arrives_whole() {
+async fn an_answer_in_ten_thousand_single_bytes_arrives_whole(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     const BYTES: usize = 10_000;
-    let mut stage = stage().await;
+    let mut stage = stage(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     let sending = tokio::spawn(async move {
         let mut hash = Sha256::new();
@@ -196,10 +212,13 @@ async fn an_answer_in_ten_thousand_single_bytes_arrives_whole() {
     assert_eq!(got, (BYTES as u64, sent));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_whose_socket_takes_little_at_once_is_served() {
+async fn a_visitor_whose_socket_takes_little_at_once_is_served(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, origin) = (relay().await, e2e::origin::http("patience").await);
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(over, &relay, origin.address).await;
     let host = agent.host().await;
     let tcp = TcpStream::connect(relay.public).await.expect("connects");
     tcp.set_nodelay(true).expect("is connected");

@@ -8,7 +8,9 @@ use e2e::origin::echo;
 use e2e::pair::{Client, Server, publish, server};
 use e2e::poll::{eventually, soon};
 use e2e::process::{Process, folder};
+use e2e::transport::Over;
 use e2e::visitor::{Visitor, tls_config, visit_with};
+use rstest::rstest;
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
@@ -83,21 +85,24 @@ async fn recovers(name: &str, process: &Process, before: Usage) {
     .await;
 }
 
-async fn pair(origin: SocketAddr) -> (Server, Client) {
+async fn pair(over: Over, origin: SocketAddr) -> (Server, Client) {
     let server = server(&[]).await;
-    let client = publish(&server, origin, &[], folder()).await;
+    let client = publish(over, &server, origin, &[], folder()).await;
     (server, client)
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn heavy_five_thousand_visitors_at_once_are_served_and_leave_nothing_behind() {
+async fn heavy_five_thousand_visitors_at_once_are_served_and_leave_nothing_behind(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let descriptors = raise_descriptor_limit();
     assert!(
         descriptors > 2 * CROWD as u64 + 100,
         "this story needs 10,100 descriptors, the hard limit is {descriptors} (ulimit -Hn)"
     );
     let origin = echo().await;
-    let (server, client) = pair(origin.address).await;
+    let (server, client) = pair(over, origin.address).await;
     let tls = tls_config(&[b"http/1.1"]);
     let relay = server.visitors();
     let first = visit_with(relay, client.host(), tls.clone()).await;

@@ -3,58 +3,51 @@
 //! The clocks that end what is silent are an hour here, so that only a real sign of life or death
 //! ends a visit soon.
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use e2e::agent::{config, new_key, start};
-use e2e::origin::{http, origin, reset};
+use e2e::origin::{http, reset};
 use e2e::panics;
 use e2e::poll::{eventually, soon};
-use e2e::process::{client, folder};
-use e2e::relay::{relay, relay_with};
+use e2e::relay::relay;
 use e2e::stage::{
-    Stage, drain, drain_to_end, drain_to_reset, half_closing_service, half_closing_visitor,
-    patient, pour, pour_until_stuck, sip, stage, stage_with,
+    Stage, drain_to_end, drain_to_reset, half_closing_service, half_closing_visitor, patient,
+    patient_stage, pour, pour_until_stuck, report, sip, stage, stage_with,
 };
-use e2e::visitor::{AnyCertificate, Visitor, alert, get, handshake, tls_config, visit, visit_with};
-use rustix::process::Signal;
+use e2e::transport::Over;
+use e2e::visitor::{AnyCertificate, alert, get, handshake, tls_config, visit, visit_with};
+use rstest::rstest;
 use rustls::version::TLS12;
 use rustls::{AlertDescription, ClientConfig, ProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
-use tokio::net::{TcpSocket, TcpStream};
-use tunnel_client::resolve::{Resolve, Resolving};
+use tokio::net::TcpStream;
 use tunnel_common::splice::options::Timeouts;
 use tunnel_common::tls;
 
 const MB: usize = 1_000_000;
-/// A stage on which no clock ends a visit.
-async fn patient_stage() -> Stage {
-    let relay = |config: &mut tunnel_server::config::Config| config.timeouts.splice = patient();
-    stage_with(relay, |config| config.timeouts.splice = patient()).await
-}
 
-/// Says how long it took for the other end to learn of it.
-fn report(what: &str, since: Instant) {
-    println!("{what}: {:?}", since.elapsed());
-}
-
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_has_sent_his_request_and_half_closes_gets_all_of_a_long_answer() {
-    let mut stage = patient_stage().await;
+async fn a_visitor_who_has_sent_his_request_and_half_closes_gets_all_of_a_long_answer(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     let (visitor, local) = stage.visit().await;
     half_closing_visitor(visitor, local, 100 * MB).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_service_that_half_closes_first_still_gets_all_of_a_long_upload() {
-    let mut stage = patient_stage().await;
+async fn a_service_that_half_closes_first_still_gets_all_of_a_long_upload(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     let (visitor, local) = stage.visit().await;
     half_closing_service(visitor, local, 20 * MB).await;
 }
 
 /// A stage on which the rest of a visit that broke is waited for no longer than this.
-async fn stage_lingering(linger: Duration) -> Stage {
+async fn stage_lingering(over: Over, linger: Duration) -> Stage {
     let timeouts = move || Timeouts {
         linger,
         ..patient()
@@ -62,12 +55,18 @@ async fn stage_lingering(linger: Duration) -> Stage {
     let relay = move |config: &mut tunnel_server::config::Config| {
         config.timeouts.splice = timeouts();
     };
-    stage_with(relay, move |config| config.timeouts.splice = timeouts()).await
+    stage_with(over, relay, move |config| {
+        config.timeouts.splice = timeouts();
+    })
+    .await
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_end_without_close_notify_is_a_cut_for_the_service_and_no_end() {
-    let mut stage = stage_lingering(Duration::from_millis(100)).await;
+async fn an_end_without_close_notify_is_a_cut_for_the_service_and_no_end(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = stage_lingering(over, Duration::from_millis(100)).await;
     let (mut visitor, mut local) = stage.visit().await;
     visitor.write_all(b"half a req").await.expect("sends");
     visitor.flush().await.expect("sends");
@@ -79,9 +78,12 @@ async fn an_end_without_close_notify_is_a_cut_for_the_service_and_no_end() {
     drain_to_reset(&mut visitor).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_ends_without_close_notify_still_gets_his_answer() {
-    let mut stage = patient_stage().await;
+async fn a_visitor_who_ends_without_close_notify_still_gets_his_answer(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     visitor.write_all(b"a request").await.expect("sends");
     visitor.flush().await.expect("sends");
@@ -97,9 +99,12 @@ async fn a_visitor_who_ends_without_close_notify_still_gets_his_answer() {
     assert_eq!(answer, b"the answer");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_breaks_off_an_upload_is_a_reset_for_the_service() {
-    let mut stage = patient_stage().await;
+async fn a_visitor_who_breaks_off_an_upload_is_a_reset_for_the_service(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     pour(&mut visitor, MB).await.expect("uploads");
     sip(&mut local, MB).await;
@@ -109,9 +114,12 @@ async fn a_visitor_who_breaks_off_an_upload_is_a_reset_for_the_service() {
     report("visitor's RST to the service", since);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_breaks_off_is_noticed_though_the_service_does_not_read() {
-    let mut stage = patient_stage().await;
+async fn a_visitor_who_breaks_off_is_noticed_though_the_service_does_not_read(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     pour_until_stuck(&mut visitor).await.expect("uploads");
     reset(visitor.into_inner().0);
@@ -129,9 +137,12 @@ async fn local_error(local: &TcpStream) {
         .expect("is registered");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_breaks_off_after_his_request_is_noticed_though_the_service_is_silent() {
-    let mut stage = patient_stage().await;
+async fn a_visitor_who_breaks_off_after_his_request_is_noticed_though_the_service_is_silent(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     visitor.write_all(b"a long poll").await.expect("sends");
     visitor.shutdown().await.expect("half-closes");
@@ -142,9 +153,12 @@ async fn a_visitor_who_breaks_off_after_his_request_is_noticed_though_the_servic
     report("visitor's RST after half-close to the service", since);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_service_that_resets_in_the_middle_of_an_answer_is_a_reset_for_the_visitor() {
-    let mut stage = patient_stage().await;
+async fn a_service_that_resets_in_the_middle_of_an_answer_is_a_reset_for_the_visitor(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     pour(&mut local, 100_000).await.expect("answers");
     sip(&mut visitor, 100_000).await;
@@ -154,9 +168,12 @@ async fn a_service_that_resets_in_the_middle_of_an_answer_is_a_reset_for_the_vis
     report("service's RST to the visitor", since);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_service_that_dies_while_the_visitor_reads_slowly_is_a_reset_in_the_end() {
-    let mut stage = patient_stage().await;
+async fn a_service_that_dies_while_the_visitor_reads_slowly_is_a_reset_in_the_end(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     let poured = pour_until_stuck(&mut local).await.expect("answers");
     reset(local);
@@ -164,127 +181,12 @@ async fn a_service_that_dies_while_the_visitor_reads_slowly_is_a_reset_in_the_en
     assert!(got < poured, "{got} of {poured} came, and then a reset");
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_that_is_killed_is_a_reset_for_its_visitors_after_the_idle_timeout() {
-    let relay = relay_with(|config| {
-        config.timeouts.splice = patient();
-        config.timeouts.quic.idle = Duration::from_secs(2);
-    });
-    let relay = relay.await;
-    let origin = origin(async |mut stream: TcpStream| {
-        pour(&mut stream, 10_000).await.expect("begins to answer");
-        // Waits, with the answer unfinished, until the agent is gone: the kernel closes for it.
-        let _ = drain(&mut stream).await;
-    });
-    let origin = origin.await;
-    let (server, local) = (relay.api.to_string(), origin.address.to_string());
-    let flags = ["--server", &server, "--local", &local];
-    let mut agent = client(&flags, folder());
-    let url = agent.line_after("URL: ").await;
-    let host = url.trim_start_matches("https://");
-    let host = host.split(':').next().expect("a host");
-    let mut visitor = visit(relay.public, host).await.expect("visits");
-    sip(&mut visitor, 10_000).await;
-    agent.signal(Signal::KILL);
-    agent.ends().await;
-    let since = Instant::now();
-    assert_eq!(drain_to_reset(&mut visitor).await, 0);
-    report("agent's death to the visitor, 2 s idle timeout", since);
-}
-
-#[tokio::test]
-async fn an_agent_that_vanishes_resets_both_ends_of_its_visits() {
-    let mut stage = patient_stage().await;
-    let (mut visitor, mut local) = stage.visit().await;
-    pour(&mut local, 10_000).await.expect("answers");
-    sip(&mut visitor, 10_000).await;
-    drop(stage.agent);
-    drain_to_reset(&mut visitor).await;
-    drain_to_reset(&mut local).await;
-}
-
-#[tokio::test]
-async fn an_agent_that_is_stopped_resets_both_ends_of_its_visits_at_once() {
-    let mut stage = patient_stage().await;
-    let (mut visitor, mut local) = stage.visit().await;
-    pour(&mut local, 10_000).await.expect("answers");
-    sip(&mut visitor, 10_000).await;
-    let since = Instant::now();
-    stage.agent.stop().await;
-    assert_eq!(drain_to_reset(&mut visitor).await, 0);
-    assert_eq!(drain_to_reset(&mut local).await, 0);
-    report("stopped agent to both ends", since);
-}
-
-#[tokio::test]
-async fn a_relay_that_is_stopped_resets_both_ends_of_its_visits_at_once() {
-    let mut stage = patient_stage().await;
-    let (mut visitor, mut local) = stage.visit().await;
-    pour(&mut local, 10_000).await.expect("answers");
-    sip(&mut visitor, 10_000).await;
-    let since = Instant::now();
-    stage.relay.stop().await;
-    assert_eq!(drain_to_reset(&mut visitor).await, 0);
-    assert_eq!(drain_to_reset(&mut local).await, 0);
-    report("stopped relay to both ends", since);
-}
-
-#[tokio::test]
-async fn a_service_that_is_not_there_is_a_reset_for_visitors_and_one_line_in_the_log() {
-    let relay = relay().await;
-    // A port that was free a moment ago.
-    let gone = http("never").await.address;
-    let (server, local) = (relay.api.to_string(), gone.to_string());
-    let mut agent = client(&["--server", &server, "--local", &local], folder());
-    let url = agent.line_after("URL: ").await;
-    let host = url.trim_start_matches("https://");
-    let host = host.split(':').next().expect("a host");
-    for _ in 0..5 {
-        let since = Instant::now();
-        // TLS 1.3: the visitor's handshake may be over before he hears of it.
-        match visit(relay.public, host).await {
-            Ok(mut visitor) => assert_eq!(drain_to_reset(&mut visitor).await, 0),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
-        }
-        report("refused by the service", since);
-    }
-    let line = format!("the local service {local} refused the connection");
-    agent.logs(&line).await;
-    assert_eq!(agent.log().matches(&line).count(), 1, "{}", agent.log());
-}
-
-/// Finds the relay, and never the local service.
-#[derive(Debug)]
-struct OnlyTheRelay(std::net::SocketAddr);
-
-impl Resolve for OnlyTheRelay {
-    fn resolve<'a>(&'a self, _: &'a str, port: u16) -> Resolving<'a> {
-        Box::pin(async move {
-            if port != self.0.port() {
-                std::future::pending::<()>().await;
-            }
-            Ok(vec![self.0])
-        })
-    }
-}
-
-#[tokio::test]
-async fn a_service_that_does_not_answer_the_dial_is_a_reset_after_the_dial_timeout() {
-    let (relay, silent) = (relay().await, e2e::stage::local().await);
-    let mut config = config(&relay, new_key(), silent.address);
-    config.resolver = Arc::new(OnlyTheRelay(relay.api));
-    config.timeouts.local_dial = Duration::from_millis(300);
-    let agent = start(config);
-    let host = agent.host().await;
-    let since = Instant::now();
-    let mut visitor = visit(relay.public, &host).await.expect("visits");
-    assert_eq!(drain_to_reset(&mut visitor).await, 0);
-    assert!(since.elapsed() >= Duration::from_millis(300));
-}
-
-#[tokio::test]
-async fn the_answer_of_a_service_that_refuses_a_small_upload_unread_arrives_before_the_reset() {
-    let mut stage = patient_stage().await;
+async fn the_answer_of_a_service_that_refuses_a_small_upload_unread_arrives_before_the_reset(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     for turn in 0..10 {
         let (mut visitor, local) = stage.visit().await;
         visitor.write_all(&[b'x'; 5000]).await.expect("uploads");
@@ -299,9 +201,12 @@ async fn the_answer_of_a_service_that_refuses_a_small_upload_unread_arrives_befo
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_answer_of_a_service_that_refuses_a_large_upload_arrives_before_the_reset() {
-    let mut stage = patient_stage().await;
+async fn the_answer_of_a_service_that_refuses_a_large_upload_arrives_before_the_reset(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     for turn in 0..10 {
         let (visitor, local) = stage.visit().await;
         let (mut read, mut write) = split(visitor);
@@ -326,9 +231,12 @@ async fn answer_and_close_unread(mut local: TcpStream) {
     local.write_all(b"413").await.expect("answers");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_service_that_answers_and_closes_first_and_a_visitor_who_follows_both_end_cleanly() {
-    let mut stage = patient_stage().await;
+async fn a_service_that_answers_and_closes_first_and_a_visitor_who_follows_both_end_cleanly(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     for turn in 0..200 {
         let (mut visitor, mut local) = stage.visit().await;
         visitor.write_all(b"GET /").await.expect("sends");
@@ -344,9 +252,12 @@ async fn a_service_that_answers_and_closes_first_and_a_visitor_who_follows_both_
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_closes_first_and_a_service_that_follows_both_end_cleanly() {
-    let mut stage = patient_stage().await;
+async fn a_visitor_who_closes_first_and_a_service_that_follows_both_end_cleanly(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = patient_stage(over).await;
     for turn in 0..200 {
         let (mut visitor, mut local) = stage.visit().await;
         visitor.write_all(b"GET /").await.expect("sends");
@@ -358,8 +269,11 @@ async fn a_visitor_who_closes_first_and_a_service_that_follows_both_end_cleanly(
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_answer_that_had_ended_before_a_pausing_visitor_read_it_ends_cleanly() {
+async fn an_answer_that_had_ended_before_a_pausing_visitor_read_it_ends_cleanly(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     // Probed every few milliseconds, so that the pause is one for all who watch.
     let quick = || Timeouts {
         probe: Duration::from_millis(5),
@@ -367,12 +281,11 @@ async fn an_answer_that_had_ended_before_a_pausing_visitor_read_it_ends_cleanly(
     };
     let panics = panics::watch();
     let relay = |config: &mut tunnel_server::config::Config| config.timeouts.splice = quick();
-    let mut stage = stage_with(relay, |config| config.timeouts.splice = quick()).await;
+    let mut stage = stage_with(over, relay, |config| config.timeouts.splice = quick()).await;
     // Less than the tunnel's window, and far more than the sockets to such a visitor hold.
     const ANSWER: usize = 3 * MB;
     for _ in 0..3 {
-        let visitor = narrow_visit(&stage).await;
-        let mut local = stage.local.accepts().await;
+        let (visitor, mut local) = stage.narrow_visit().await;
         pour(&mut local, ANSWER).await.expect("answers");
         local.shutdown().await.expect("ends");
         let mut looks = 0;
@@ -391,20 +304,13 @@ async fn an_answer_that_had_ended_before_a_pausing_visitor_read_it_ends_cleanly(
     assert_eq!(panics.count(), 0, "tasks that panicked");
 }
 
-/// A visit over a connection whose receiving end holds next to nothing.
-async fn narrow_visit(stage: &Stage) -> Visitor {
-    let socket = TcpSocket::new_v4().expect("a socket");
-    socket.set_recv_buffer_size(4096).expect("is open");
-    let tcp = socket.connect(stage.relay.public).await.expect("connects");
-    handshake(tcp, &stage.host, tls_config(&[b"http/1.1"]))
-        .await
-        .expect("visits")
-}
-
+#[rstest]
 #[tokio::test]
-async fn a_visitor_with_no_protocol_in_common_gets_the_alert_that_says_so() {
+async fn a_visitor_with_no_protocol_in_common_gets_the_alert_that_says_so(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, origin) = (relay().await, http("x").await);
-    let agent = e2e::agent::publish(&relay, origin.address).await;
+    let agent = e2e::agent::publish(over, &relay, origin.address).await;
     let host = agent.host().await;
     for turn in 0..50 {
         let error = visit_with(relay.public, &host, tls_config(&[b"h2"])).await;
@@ -417,9 +323,10 @@ async fn a_visitor_with_no_protocol_in_common_gets_the_alert_that_says_so() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_knows_only_tls_1_2_is_served() {
-    let mut stage = stage().await;
+async fn a_visitor_who_knows_only_tls_1_2_is_served(#[values(Over::Quic, Over::H2)] over: Over) {
+    let mut stage = stage(over).await;
     let tls = ClientConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&TLS12])
         .expect("TLS 1.2")
@@ -437,10 +344,13 @@ async fn a_visitor_who_knows_only_tls_1_2_is_served() {
     assert_eq!(drain_to_end(&mut visitor).await, 10);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_leaves_in_the_handshake_takes_nobody_with_him() {
+async fn a_visitor_who_leaves_in_the_handshake_takes_nobody_with_him(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, origin) = (relay().await, http("still here").await);
-    let agent = e2e::agent::publish(&relay, origin.address).await;
+    let agent = e2e::agent::publish(over, &relay, origin.address).await;
     let host = agent.host().await;
     let mut kept = visit(relay.public, &host).await.expect("visits");
     for _ in 0..20 {

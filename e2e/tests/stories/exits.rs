@@ -7,7 +7,9 @@ use e2e::pair::{publish, server};
 use e2e::poll::eventually;
 use e2e::ports;
 use e2e::process::{self, Process, client, folder};
+use e2e::transport::Over;
 use e2e::visitor::get;
+use rstest::rstest;
 use rustix::process::Signal;
 
 const FAILED: i32 = 1;
@@ -24,12 +26,13 @@ async fn ends_with(mut process: Process, code: i32, texts: &[&str]) -> String {
     process.log()
 }
 
+#[rstest]
 #[tokio::test]
-async fn either_signal_ends_either_binary_with_zero() {
+async fn either_signal_ends_either_binary_with_zero(#[values(Over::Quic, Over::H2)] over: Over) {
     let origin = http("x").await;
     for signal in [Signal::TERM, Signal::INT] {
         let mut server = server(&[]).await;
-        let mut client = publish(&server, origin.address, &[], folder()).await;
+        let mut client = publish(over, &server, origin.address, &[], folder()).await;
         client.process.signal(signal);
         assert_eq!(client.process.exit_code().await, 0, "client, {signal:?}");
         server.process.signal(signal);
@@ -46,21 +49,28 @@ async fn a_server_that_is_asked_to_end_as_soon_as_it_has_spoken_ends_with_zero()
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_client_that_has_found_no_server_yet_ends_with_zero_when_asked() {
+async fn a_client_that_has_found_no_server_yet_ends_with_zero_when_asked(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
     let address = silent.local_addr().expect("bound").to_string();
-    let mut client = client(&["--server", &address], folder());
+    let flags = over.with(&["--server", &address]);
+    let mut client = client(&flags, folder());
     client.logs("connecting").await;
     client.signal(Signal::TERM);
     assert_eq!(client.exit_code().await, 0);
     assert_eq!(client.rest().await, Vec::<String>::new());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_server_with_visitors_ends_with_zero_and_they_see_an_end() {
+async fn a_server_with_visitors_ends_with_zero_and_they_see_an_end(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (mut server, origin) = (server(&[]).await, echo().await);
-    let client = publish(&server, origin.address, &[], folder()).await;
+    let client = publish(over, &server, origin.address, &[], folder()).await;
     let visitor = e2e::visitor::visit(server.visitors(), client.host()).await;
     let mut visitor = visitor.expect("visits");
     server.process.signal(Signal::TERM);
@@ -85,11 +95,11 @@ async fn twice_is_quicker(once: &mut Process, twice: &mut Process) -> bool {
     first
 }
 
-/// Two clients of a frozen server.
+/// Two clients of a frozen server. Over HTTP/2 neither would wait for it.
 async fn told_twice_ends_first() -> bool {
     let (server, origin) = (server(&[]).await, http("x").await);
-    let mut once = publish(&server, origin.address, &[], folder()).await;
-    let mut twice = publish(&server, origin.address, &[], folder()).await;
+    let mut once = publish(Over::Quic, &server, origin.address, &[], folder()).await;
+    let mut twice = publish(Over::Quic, &server, origin.address, &[], folder()).await;
     server.process.signal(Signal::STOP);
     twice_is_quicker(&mut once.process, &mut twice.process).await
 }
@@ -110,8 +120,8 @@ async fn server_told_twice_ends_first() -> bool {
     let origin = http("x").await;
     let (mut once, mut twice) = (server(&[]).await, server(&[]).await);
     let clients = [
-        publish(&once, origin.address, &[], folder()).await,
-        publish(&twice, origin.address, &[], folder()).await,
+        publish(Over::Quic, &once, origin.address, &[], folder()).await,
+        publish(Over::Quic, &twice, origin.address, &[], folder()).await,
     ];
     for client in &clients {
         client.process.signal(Signal::STOP);
@@ -129,24 +139,30 @@ async fn a_second_signal_ends_a_server_at_once() {
     panic!("the second signal is not heard");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_client_with_a_foreign_domain_is_refused_and_told_why() {
+async fn a_client_with_a_foreign_domain_is_refused_and_told_why(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let server = server(&["--domain-suffix", "ours.example", "--open"]).await;
     let api = server.api.to_string();
     let flags = ["--server", &api, "--domain-suffix", "foreign.example"];
-    let refused = client(&flags, folder());
+    let refused = client(&over.with(&flags), folder());
     ends_with(refused, REFUSED, &["refuses", "ours.example"]).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_wrong_fingerprint_is_told_with_both_keys_and_the_client_keeps_trying() {
+async fn a_wrong_fingerprint_is_told_with_both_keys_and_the_client_keeps_trying(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let server = server(&[]).await;
     let (api, pin) = (
         server.api.to_string(),
         format!("sha256//{}=", "A".repeat(43)),
     );
     let flags = ["--server", &api, "--server-fingerprint", &pin];
-    let mut wrong = client(&flags, folder());
+    let mut wrong = client(&over.with(&flags), folder());
     eventually("it has tried twice, and told both keys", || {
         let log = wrong.log();
         let tells = |line: &&str| line.contains(&pin) && line.contains(&server.key);
@@ -264,7 +280,7 @@ async fn a_second_port_that_is_taken_is_one_warning_and_the_rest_serves() {
     let port = address.port().to_string();
     let (server, origin) = (server(&["--alpn-port", &port]).await, http("served").await);
     assert_eq!(server.public.len(), 1);
-    let client = publish(&server, origin.address, &[], folder()).await;
+    let client = publish(Over::Quic, &server, origin.address, &[], folder()).await;
     let body = get(server.visitors(), client.host()).await;
     assert_eq!(body.expect("an answer"), "served");
     let log = server.process.log();
@@ -287,7 +303,7 @@ async fn equal_public_ports_are_bound_once() {
     let (server, origin) = (server(&flags).await, http("once").await);
     assert_eq!(server.public, [port.address()]);
     assert!(!server.process.log().contains("can not be bound"));
-    let client = publish(&server, origin.address, &[], folder()).await;
+    let client = publish(Over::Quic, &server, origin.address, &[], folder()).await;
     let body = get(server.visitors(), client.host()).await;
     assert_eq!(body.expect("an answer"), "once");
 }

@@ -8,6 +8,7 @@ use e2e::pair::{self, at, publish, server, server_at};
 use e2e::poll::until_ok;
 use e2e::ports;
 use e2e::process::{self, folder};
+use e2e::transport::Over;
 use e2e::visitor::{get, say, visit};
 use rustix::process::Signal;
 use tokio::process::Command;
@@ -96,11 +97,11 @@ async fn a_client_whose_output_nobody_reads_serves_all_the_same() {
 #[tokio::test]
 async fn a_log_that_nobody_reads_ends_neither() {
     let (mut server, origin) = (server(&[]).await, http("unread").await);
-    let mut client = publish(&server, origin.address, &[], folder()).await;
+    let mut client = publish(Over::Quic, &server, origin.address, &[], folder()).await;
     server.process.close_log().await;
     client.process.close_log().await;
     // Both have something to log: the server of another client, the client of its end.
-    let other = publish(&server, origin.address, &[], folder()).await;
+    let other = publish(Over::Quic, &server, origin.address, &[], folder()).await;
     for host in [client.host(), other.host()] {
         let body = get(server.visitors(), host).await;
         assert_eq!(body.expect("an answer"), "unread");
@@ -114,7 +115,7 @@ async fn a_log_that_nobody_reads_ends_neither() {
 #[tokio::test]
 async fn what_visitors_do_is_not_in_the_log_of_either() {
     let (mut server, origin) = (server(&[]).await, http("x").await);
-    let mut client = publish(&server, origin.address, &[], folder()).await;
+    let mut client = publish(Over::Quic, &server, origin.address, &[], folder()).await;
     let strange = format!("Evil-{}.localhost", client.id);
     let to = server.visitors();
     visit(to, &strange).await.expect_err("refused");

@@ -10,10 +10,12 @@ use e2e::hello::{Held, hello, hello_with, hold, in_tiny_records, in_two_records,
 use e2e::origin::{Origin, http};
 use e2e::peer::{connect, hello as agents_hello};
 use e2e::relay::{Relay, relay};
+use e2e::transport::Over;
 use e2e::visitor::{get, get_on, say, tls_config, tls_config_of};
+use rstest::rstest;
 use rustls::crypto::aws_lc_rs::kx_group;
 use rustls::{ClientConfig, NamedGroup};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tunnel_common::tls;
 
@@ -29,9 +31,9 @@ struct World {
     _origin: Origin,
 }
 
-async fn world() -> World {
+async fn world(over: Over) -> World {
     let (relay, origin) = (relay().await, http("answered").await);
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(over, &relay, origin.address).await;
     World {
         host: agent.host().await,
         relay,
@@ -69,9 +71,10 @@ fn padded_tls(bytes: usize) -> Arc<ClientConfig> {
     tls_config(&protocols)
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_hello_of_one_byte_per_segment_is_answered() {
-    let world = world().await;
+async fn a_hello_of_one_byte_per_segment_is_answered(#[values(Over::Quic, Over::H2)] over: Over) {
+    let world = world(over).await;
     for tls in [small_tls(), tls_config(&[b"http/1.1"])] {
         let mut held = world.hold(tls).await;
         for byte in held.hello.clone() {
@@ -84,8 +87,8 @@ async fn a_hello_of_one_byte_per_segment_is_answered() {
 }
 
 /// Cuts the hello into two records at every offset, each a connection of its own.
-async fn cut_everywhere(tls: &Arc<ClientConfig>) {
-    let world = world().await;
+async fn cut_everywhere(over: Over, tls: &Arc<ClientConfig>) {
+    let world = world(over).await;
     let length = message(&hello_with(&world.host, tls.clone())).len();
     let offsets: Vec<_> = (1..length).collect();
     for some in offsets.chunks(AT_ONCE) {
@@ -115,19 +118,26 @@ async fn cut_at(
     get_on(&mut visitor.tls, &host).await
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_hello_in_two_records_is_answered_wherever_it_is_cut() {
-    cut_everywhere(&small_tls()).await;
+async fn a_hello_in_two_records_is_answered_wherever_it_is_cut(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    cut_everywhere(over, &small_tls()).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_post_quantum_hello_in_two_records_is_answered_wherever_it_is_cut() {
-    cut_everywhere(&tls_config(&[b"http/1.1"])).await;
+async fn a_post_quantum_hello_in_two_records_is_answered_wherever_it_is_cut(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    cut_everywhere(over, &tls_config(&[b"http/1.1"])).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_hello_in_records_of_one_byte_is_answered() {
-    let world = world().await;
+async fn a_hello_in_records_of_one_byte_is_answered(#[values(Over::Quic, Over::H2)] over: Over) {
+    let world = world(over).await;
     for tls in [small_tls(), tls_config(&[b"http/1.1"])] {
         let mut held = world.hold(tls).await;
         let records = in_tiny_records(&held.hello);
@@ -136,9 +146,12 @@ async fn a_hello_in_records_of_one_byte_is_answered() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_empty_handshake_record_before_within_or_instead_of_a_hello_is_a_decode_error() {
-    let world = world().await;
+async fn an_empty_handshake_record_before_within_or_instead_of_a_hello_is_a_decode_error(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let world = world(over).await;
     let hello = hello(&world.host);
     let (first, second) = message(&hello).split_at(100);
     let empty = record(&[]);
@@ -150,9 +163,12 @@ async fn an_empty_handshake_record_before_within_or_instead_of_a_hello_is_a_deco
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_post_quantum_hello_in_two_segments_with_a_pause_between_them_is_answered() {
-    let world = world().await;
+async fn a_post_quantum_hello_in_two_segments_with_a_pause_between_them_is_answered(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let world = world(over).await;
     let mut held = world.hold(tls_config(&[b"http/1.1"])).await;
     let groups = tls::provider().kx_groups.clone();
     assert_eq!(groups[0].name(), NamedGroup::X25519MLKEM768);
@@ -168,9 +184,12 @@ async fn a_post_quantum_hello_in_two_segments_with_a_pause_between_them_is_answe
     world.is_answered(held).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn hellos_of_up_to_fifteen_and_a_half_kilobytes_are_answered() {
-    let world = world().await;
+async fn hellos_of_up_to_fifteen_and_a_half_kilobytes_are_answered(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let world = world(over).await;
     for bytes in [4_000, 8_000, 12_000, 15_500] {
         let mut held = world.hold(padded_tls(bytes)).await;
         let length = held.hello.len();
@@ -181,19 +200,22 @@ async fn hellos_of_up_to_fifteen_and_a_half_kilobytes_are_answered() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_follows_the_hello_in_one_segment_reaches_the_agent_to_the_byte() {
+async fn what_follows_the_hello_in_one_segment_reaches_the_agent_to_the_byte(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, key) = (relay().await, new_key());
-    let peer = connect(relay.api, &key, 10).await;
+    let peer = connect(over, relay.api, &key, 10).await;
     let (_control, _) = peer.register(agents_hello(1, 0)).await;
     let surplus: Vec<u8> = (0..=255).cycle().take(20_000).collect();
     for cut in [hello(&peer.host()), in_tiny_records(&hello(&peer.host()))] {
         let sent = [&cut[..], &surplus].concat();
         let mut visitor = knock(relay.public, &sent).await.expect("connects");
-        let mut arrived = arrival(&peer.connection).await;
+        let mut arrived = arrival(&peer).await;
         assert_eq!(arrived.bytes(sent.len()).await, sent);
         visitor.shutdown().await.expect("ends");
-        let rest = arrived.recv.read_to_end(1).await.expect("a clean end");
-        assert_eq!(rest, b"", "not a byte more");
+        let rest = arrived.recv.read(&mut [0]).await.expect("a clean end");
+        assert_eq!(rest, 0, "not a byte more");
     }
 }

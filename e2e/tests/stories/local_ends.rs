@@ -11,7 +11,9 @@ use e2e::stage::{
     Local, drain, drain_to_reset, half_closing_service, half_closing_visitor, local, patient, pour,
     pour_until_stuck, sip,
 };
+use e2e::transport::Over;
 use e2e::visitor::{Visitor, tls_config, visit_with};
+use rstest::rstest;
 use rustls::ServerConfig;
 use rustls::sign::SingleCertAndKey;
 use tempfile::TempDir;
@@ -34,9 +36,9 @@ struct Way {
     host: String,
 }
 
-async fn way(local: String) -> Way {
+async fn way(over: Over, local: String) -> Way {
     let relay = relay_with(|config| config.timeouts.splice = patient()).await;
-    let mut config = config(&relay, new_key(), local);
+    let mut config = config(over, &relay, new_key(), local);
     config.timeouts.splice = patient();
     config.endpoint.alpn = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     let local = config.endpoint.local.clone();
@@ -64,7 +66,7 @@ struct Https {
     acceptor: TlsAcceptor,
 }
 
-async fn https() -> Https {
+async fn https(over: Over) -> Https {
     let local = local().await;
     let certified = tls::self_signed(&new_key(), &[]).expect("a certificate");
     let mut config = ServerConfig::builder_with_provider(tls::provider())
@@ -74,7 +76,7 @@ async fn https() -> Https {
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Https {
-        way: way(format!("https://{}", local.address)).await,
+        way: way(over, format!("https://{}", local.address)).await,
         local,
         acceptor: Arc::new(config).into(),
     }
@@ -102,12 +104,12 @@ struct Unix {
     _folder: Arc<TempDir>,
 }
 
-async fn unix() -> Unix {
+async fn unix(over: Over) -> Unix {
     let folder = folder();
     let path = folder.path().join("local.sock");
     Unix {
         listener: UnixListener::bind(&path).expect("binds"),
-        way: way(format!("unix:{}", path.display())).await,
+        way: way(over, format!("unix:{}", path.display())).await,
         _folder: folder,
     }
 }
@@ -121,9 +123,12 @@ impl Unix {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_https_service_is_offered_what_was_agreed_with_the_visitor_and_nothing_else() {
-    let mut stage = https().await;
+async fn an_https_service_is_offered_what_was_agreed_with_the_visitor_and_nothing_else(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = https(over).await;
     let cases: [(&[Protocol], Option<Protocol>); 3] = [
         (&[b"http/1.1"], Some(b"http/1.1")),
         (&[b"http/1.1", b"h2"], Some(b"h2")),
@@ -136,27 +141,36 @@ async fn an_https_service_is_offered_what_was_agreed_with_the_visitor_and_nothin
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn half_closes_pass_through_to_an_https_service_and_back() {
-    let mut stage = https().await;
+async fn half_closes_pass_through_to_an_https_service_and_back(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = https(over).await;
     let (visitor, local) = stage.visit().await;
     half_closing_visitor(visitor, local, 20 * MB).await;
     let (visitor, local) = stage.visit().await;
     half_closing_service(visitor, local, 20 * MB).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn half_closes_pass_through_to_a_unix_socket_and_back() {
-    let mut stage = unix().await;
+async fn half_closes_pass_through_to_a_unix_socket_and_back(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = unix(over).await;
     let (visitor, local) = stage.visit().await;
     half_closing_visitor(visitor, local, 20 * MB).await;
     let (visitor, local) = stage.visit().await;
     half_closing_service(visitor, local, 20 * MB).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_https_service_that_ends_without_close_notify_is_a_reset_for_the_visitor() {
-    let mut stage = https().await;
+async fn an_https_service_that_ends_without_close_notify_is_a_reset_for_the_visitor(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = https(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     pour(&mut local, 100_000).await.expect("answers");
     // FIN on TCP, beneath a TLS that knows nothing of it.
@@ -164,9 +178,12 @@ async fn an_https_service_that_ends_without_close_notify_is_a_reset_for_the_visi
     assert_eq!(drain_to_reset(&mut visitor).await, 100_000);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_https_service_that_resets_is_a_reset_for_the_visitor() {
-    let mut stage = https().await;
+async fn an_https_service_that_resets_is_a_reset_for_the_visitor(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = https(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     pour(&mut local, 100_000).await.expect("answers");
     sip(&mut visitor, 100_000).await;
@@ -174,9 +191,12 @@ async fn an_https_service_that_resets_is_a_reset_for_the_visitor() {
     assert_eq!(drain_to_reset(&mut visitor).await, 0);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_breaks_off_an_upload_is_a_reset_for_an_https_service() {
-    let mut stage = https().await;
+async fn a_visitor_who_breaks_off_an_upload_is_a_reset_for_an_https_service(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = https(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     pour(&mut visitor, MB).await.expect("uploads");
     sip(&mut local, MB).await;
@@ -184,9 +204,12 @@ async fn a_visitor_who_breaks_off_an_upload_is_a_reset_for_an_https_service() {
     drain_to_reset(&mut local).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_breaks_off_is_noticed_though_an_https_service_does_not_read() {
-    let mut stage = https().await;
+async fn a_visitor_who_breaks_off_is_noticed_though_an_https_service_does_not_read(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = https(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     pour_until_stuck(&mut visitor).await.expect("uploads");
     e2e::origin::reset(visitor.into_inner().0);
@@ -196,9 +219,12 @@ async fn a_visitor_who_breaks_off_is_noticed_though_an_https_service_does_not_re
     drain_to_reset(&mut local).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_service_at_a_unix_socket_that_leaves_an_upload_unread_resets_behind_its_answer() {
-    let mut stage = unix().await;
+async fn a_service_at_a_unix_socket_that_leaves_an_upload_unread_resets_behind_its_answer(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = unix(over).await;
     for turn in 0..10 {
         let (mut visitor, mut local) = stage.visit().await;
         visitor.write_all(&[b'x'; 5000]).await.expect("uploads");
@@ -213,9 +239,12 @@ async fn a_service_at_a_unix_socket_that_leaves_an_upload_unread_resets_behind_i
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_service_at_a_unix_socket_that_dies_while_the_visitor_does_not_read_is_noticed() {
-    let mut stage = unix().await;
+async fn a_service_at_a_unix_socket_that_dies_while_the_visitor_does_not_read_is_noticed(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = unix(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     visitor.write_all(b"request").await.expect("sends");
     visitor.flush().await.expect("sends");
@@ -226,9 +255,12 @@ async fn a_service_at_a_unix_socket_that_dies_while_the_visitor_does_not_read_is
     assert!(got <= poured, "{got} of {poured} came, and then a reset");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_breaks_off_closes_the_unix_socket_at_once() {
-    let mut stage = unix().await;
+async fn a_visitor_who_breaks_off_closes_the_unix_socket_at_once(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = unix(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     pour(&mut visitor, MB).await.expect("uploads");
     sip(&mut local, MB).await;

@@ -14,13 +14,16 @@ use e2e::process::{self, folder, tool};
 use e2e::published::{Published, big_file, published, text};
 use e2e::relay::relay;
 use e2e::stage::drain_to_reset;
+use e2e::transport::Over;
 use e2e::visitor::{get, visit};
 use e2e::{agent, tools};
+use rstest::rstest;
 use socket2::{Domain, Socket, Type};
 use tunnel_client::config::{Config, EndpointConfig};
 use tunnel_client::link::relay_trust::RelayTrust;
 use tunnel_client::local::trust::{Listed, LocalTrust};
 use tunnel_client::resolve::{Resolve, Resolving, SystemResolver};
+use tunnel_common::wire::code::Code;
 
 const TLS: Listening = Listening {
     unix: false,
@@ -49,7 +52,7 @@ async fn page(published: &Published) -> String {
 async fn an_https_service_is_known_by_its_authority_or_by_its_certificate() {
     let nginx = web_server(TLS).await;
     for file in [nginx.authority(), nginx.certificate()] {
-        let published = published(&nginx.local, &["--local-ca", &text(&file)]).await;
+        let published = published(Over::Quic, &nginx.local, &["--local-ca", &text(&file)]).await;
         // The second connection resumes the session of the first.
         for _ in 0..2 {
             assert_eq!(page(&published).await, "from nginx", "{}", nginx.log());
@@ -62,7 +65,7 @@ async fn an_https_service_is_known_by_its_authority_or_by_its_certificate() {
 #[tokio::test]
 async fn an_https_service_that_nobody_vouches_for_gets_no_visitor_and_the_log_names_the_way_out() {
     let nginx = web_server(TLS).await;
-    let published = published(&nginx.local, &[]).await;
+    let published = published(Over::Quic, &nginx.local, &[]).await;
     let output = published.try_curl(&[&published.url("/page")]).await;
     assert!(!output.status.success(), "{}", tools::text(&output));
     for part in ["UnknownIssuer", "--local-ca", "--local-insecure"] {
@@ -73,7 +76,7 @@ async fn an_https_service_that_nobody_vouches_for_gets_no_visitor_and_the_log_na
 #[tokio::test]
 async fn an_https_service_is_taken_unseen_only_with_a_warning() {
     let nginx = web_server(TLS).await;
-    let published = published(&nginx.local, &["--local-insecure"]).await;
+    let published = published(Over::Quic, &nginx.local, &["--local-insecure"]).await;
     let warning = format!("{} is not checked", nginx.local);
     published.client.process.logs(&warning).await;
     assert_eq!(page(&published).await, "from nginx");
@@ -96,7 +99,7 @@ impl Resolve for Moving {
 #[tokio::test]
 async fn the_host_of_the_url_is_the_name_that_an_https_service_is_asked_for() {
     let (relay, nginx) = (relay().await, nginx_with(TLS).await);
-    let mut config = config(&relay, new_key(), format!("https://{NAME}"));
+    let mut config = config(Over::Quic, &relay, new_key(), format!("https://{NAME}"));
     let listed = Listed::from_pem_file(&nginx.authority()).expect("an authority");
     let local = config.endpoint.local.clone();
     config.endpoint.local = local.with_trust(LocalTrust::Listed(listed));
@@ -109,11 +112,14 @@ async fn the_host_of_the_url_is_the_name_that_an_https_service_is_asked_for() {
     assert_eq!(said, format!(" {NAME}"), "{}", nginx.log());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_name_that_has_moved_is_found_by_the_next_visit() {
+async fn a_name_that_has_moved_is_found_by_the_next_visit(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, old, new) = (relay().await, http("old").await, http("new").await);
     let place = Arc::new(Mutex::new(old.address));
-    let mut config = config(&relay, new_key(), format!("http://{NAME}"));
+    let mut config = config(over, &relay, new_key(), format!("http://{NAME}"));
     config.resolver = Arc::new(Moving(place.clone()));
     let agent = start(config);
     let host = agent.host().await;
@@ -125,17 +131,20 @@ async fn a_name_that_has_moved_is_found_by_the_next_visit() {
 #[tokio::test]
 async fn a_service_at_an_ipv6_address_is_reached() {
     let (relay, origin) = (relay().await, http_at("[::1]:0", "over six").await);
-    let agent = agent::publish(&relay, origin.address).await;
+    let agent = agent::publish(Over::Quic, &relay, origin.address).await;
     let host = agent.host().await;
     let body = get(relay.public, &host).await.expect("an answer");
     assert_eq!(body, "over six");
 }
 
+#[rstest]
 #[tokio::test]
-async fn with_passthrough_the_visitor_sees_the_certificate_of_the_service_and_no_other() {
+async fn with_passthrough_the_visitor_sees_the_certificate_of_the_service_and_no_other(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let nginx = web_server(TLS).await;
     let flags = ["--tls", "passthrough"];
-    let published = published(nginx.address, &flags).await;
+    let published = published(over, nginx.address, &flags).await;
     let url = published.url("/page");
     let pin = pair::fingerprint(&nginx.key()).to_string();
     let body = published.curl(&["--pinnedpubkey", &pin, &url]).await;
@@ -153,8 +162,8 @@ async fn with_passthrough_the_visitor_sees_the_certificate_of_the_service_and_no
 }
 
 /// 50 MiB each way, compared byte for byte.
-async fn moves_big_files(nginx: &Nginx, local: &str, flags: &[&str]) {
-    let (published, source) = (published(local, flags).await, folder());
+async fn moves_big_files(over: Over, nginx: &Nginx, local: &str, flags: &[&str]) {
+    let (published, source) = (published(over, local, flags).await, folder());
     let (big, got) = (source.path().join("big"), source.path().join("got"));
     big_file(&big, 50);
     let (big, got, url) = (text(&big), text(&got), published.url("/big"));
@@ -165,24 +174,27 @@ async fn moves_big_files(nginx: &Nginx, local: &str, flags: &[&str]) {
     tool("cmp", &[&big, &got]).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn big_files_go_up_and_down_over_a_unix_socket() {
+async fn big_files_go_up_and_down_over_a_unix_socket(#[values(Over::Quic, Over::H2)] over: Over) {
     let nginx = web_server(UNIX).await;
-    moves_big_files(&nginx, &nginx.local, &[]).await;
+    moves_big_files(over, &nginx, &nginx.local, &[]).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn big_files_go_up_and_down_over_https() {
+async fn big_files_go_up_and_down_over_https(#[values(Over::Quic, Over::H2)] over: Over) {
     let nginx = web_server(TLS).await;
     let authority = text(&nginx.authority());
-    moves_big_files(&nginx, &nginx.local, &["--local-ca", &authority]).await;
+    moves_big_files(over, &nginx, &nginx.local, &["--local-ca", &authority]).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn big_files_go_up_and_down_in_passthrough() {
+async fn big_files_go_up_and_down_in_passthrough(#[values(Over::Quic, Over::H2)] over: Over) {
     let nginx = web_server(TLS).await;
     let address = nginx.address.to_string();
-    moves_big_files(&nginx, &address, &["--tls", "passthrough"]).await;
+    moves_big_files(over, &nginx, &address, &["--tls", "passthrough"]).await;
 }
 
 #[tokio::test]
@@ -207,7 +219,7 @@ async fn a_proxy_header_tells_any_kind_of_service_who_comes() {
         };
         for version in ["v1", "v2"] {
             let flags = [&["--proxy-protocol", version], more].concat();
-            let published = published(local, &flags).await;
+            let published = published(Over::Quic, local, &flags).await;
             let url = published.url("/visitor");
             let said = published.curl(&["--interface", "127.0.0.5", &url]).await;
             let kind = format!("{version} {how:?} {passthrough}: {said} {}", nginx.log());
@@ -229,12 +241,15 @@ fn black_hole() -> (SocketAddr, [OwnedFd; 2]) {
     (address, [listener.into(), waiting.into()])
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_relay_is_told_whether_the_service_refused_or_did_not_answer() {
+async fn the_relay_is_told_whether_the_service_refused_or_did_not_answer(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     const DIAL: Duration = Duration::from_millis(300);
     let (hole, _held) = black_hole();
     let gone = http("never").await.address;
-    for (local, code) in [(gone, 2), (hole, 3)] {
+    for (local, code) in [(gone, Code::LocalRefused), (hole, Code::LocalTimeout)] {
         let server = process::server_logging("debug", &[]);
         let server = pair::introduce(server).await;
         let relay = server.api.to_string().parse().expect("an address");
@@ -242,14 +257,18 @@ async fn the_relay_is_told_whether_the_service_refused_or_did_not_answer() {
         let mut config = Config::new(relay, EndpointConfig::new(new_key(), local));
         config.trust = RelayTrust::Pinned(server.key.parse().expect("a fingerprint"));
         config.timeouts.local_dial = DIAL;
+        over.set(&mut config);
         let agent = start(config);
         let host = agent.host().await;
         let since = Instant::now();
         if let Ok(mut visitor) = visit(server.visitors(), &host).await {
             assert_eq!(drain_to_reset(&mut visitor).await, 0);
         }
-        assert!(code == 2 || since.elapsed() >= DIAL);
-        let told = format!("Reset({code})");
+        assert!(code == Code::LocalRefused || since.elapsed() >= DIAL);
+        let told = match over {
+            Over::Quic => format!("Reset({})", code.number()),
+            Over::H2 => format!("ResetByPeer({code:?})"),
+        };
         eventually(&format!("the relay's log has {told}"), || {
             server.process.log().contains(&told)
         })
@@ -261,7 +280,8 @@ async fn the_relay_is_told_whether_the_service_refused_or_did_not_answer() {
 async fn every_line_about_a_visit_in_the_clients_log_names_it_and_the_visitor() {
     let (server, origin, keys) = (pair::server(&[]).await, http("x").await, folder());
     let (api, local) = (server.api.to_string(), origin.address.to_string());
-    let mut command = process::command("client", &["--server", &api, "--local", &local], &keys);
+    let flags = ["--server", &api, "--local", &local];
+    let mut command = process::command("client", &flags, &keys);
     command.env("RUST_LOG", "tunnel_client=debug");
     let client = pair::serving(process::spawn(command, keys)).await;
     let body = get(server.visitors(), client.host()).await;

@@ -1,10 +1,12 @@
 //! What users get, told over real sockets.
 
+mod abort_storm;
 mod admission;
 mod allowed;
 mod bad_networks;
 mod bytes;
 mod crowd;
+mod cut_off;
 mod endings;
 mod exits;
 mod files;
@@ -22,6 +24,7 @@ mod removal;
 mod replaced;
 mod routing;
 mod second;
+mod stalled;
 mod strangers;
 mod strangers_h2;
 mod tools;

@@ -10,8 +10,10 @@ use e2e::pair::{self, Client, Server, at, publish, server, server_at};
 use e2e::poll::until_ok;
 use e2e::ports;
 use e2e::process::{self, Process, folder};
+use e2e::transport::Over;
 use e2e::visitor::get;
 use rcgen::{CertificateParams, KeyPair};
+use rstest::rstest;
 use rustix::process::Signal;
 use tokio::process::Command;
 
@@ -62,7 +64,7 @@ async fn the_server_prints_where_it_listens_and_a_client_command_that_publishes_
 #[tokio::test]
 async fn the_client_prints_its_id_and_its_url_and_nothing_else() {
     let (server, origin) = (server(&[]).await, http("x").await);
-    let mut client = publish(&server, origin.address, &[], folder()).await;
+    let mut client = publish(Over::Quic, &server, origin.address, &[], folder()).await;
     assert!(is_id(&client.id), "{}", client.id);
     let port = server.visitors().port();
     assert_eq!(
@@ -76,12 +78,15 @@ async fn the_client_prints_its_id_and_its_url_and_nothing_else() {
     assert_eq!(client.process.rest().await, Vec::<String>::new());
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_restarted_server_is_found_again_and_the_client_prints_nothing_new() {
+async fn a_restarted_server_is_found_again_and_the_client_prints_nothing_new(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (api, public, data, origin) = (ports::udp(), ports::tcp(), folder(), http("again").await);
     let flags = at(api.port, public.port, data.path());
     let first = server_at(&flags).await;
-    let mut client = publish(&first, origin.address, &[], folder()).await;
+    let mut client = publish(over, &first, origin.address, &[], folder()).await;
     assert_eq!(visited(&first, &client).await, "again");
     let key = first.key.clone();
     stop(first.process).await;
@@ -94,15 +99,18 @@ async fn a_restarted_server_is_found_again_and_the_client_prints_nothing_new() {
     assert_eq!(client.process.rest().await, Vec::<String>::new());
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_same_key_file_gives_the_same_url_and_another_one_another() {
+async fn the_same_key_file_gives_the_same_url_and_another_one_another(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (server, origin, keys) = (server(&[]).await, http("x").await, folder());
-    let first = publish(&server, origin.address, &[], keys.clone()).await;
+    let first = publish(over, &server, origin.address, &[], keys.clone()).await;
     stop(first.process).await;
-    let again = publish(&server, origin.address, &[], keys.clone()).await;
+    let again = publish(over, &server, origin.address, &[], keys.clone()).await;
     assert_eq!(again.url, first.url);
     let flags = ["--primary-key", "other.key"];
-    let other = publish(&server, origin.address, &flags, keys).await;
+    let other = publish(over, &server, origin.address, &flags, keys).await;
     assert_ne!(other.url, first.url);
     assert_eq!(visited(&server, &again).await, "x");
     assert_eq!(visited(&server, &other).await, "x");
@@ -113,7 +121,7 @@ async fn the_port_of_the_url_is_the_advertised_one_and_443_is_left_out() {
     let origin = http("x").await;
     for (advertised, shown) in [("443", ""), ("8080", ":8080")] {
         let server = server(&["--advertise-port", advertised]).await;
-        let client = publish(&server, origin.address, &[], folder()).await;
+        let client = publish(Over::Quic, &server, origin.address, &[], folder()).await;
         assert_eq!(
             client.url,
             format!("https://{}.localhost{shown}", client.id)
@@ -133,21 +141,25 @@ async fn a_client_gets_its_url_under_the_domain_that_it_names() {
         server.command
     );
     let port = server.visitors().port();
-    let default = publish(&server, origin.address, &[], folder()).await;
+    let default = publish(Over::Quic, &server, origin.address, &[], folder()).await;
     let url = format!("https://{}.first.example:{port}", default.id);
     assert_eq!(default.url, url);
     let flags = ["--domain-suffix", "second.example"];
-    let named = publish(&server, origin.address, &flags, folder()).await;
+    let named = publish(Over::Quic, &server, origin.address, &flags, folder()).await;
     let url = format!("https://{}.second.example:{port}", named.id);
     assert_eq!(named.url, url);
     assert_eq!(visited(&server, &named).await, "second");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_client_that_starts_before_its_server_serves_as_soon_as_that_is_there() {
+async fn a_client_that_starts_before_its_server_serves_as_soon_as_that_is_there(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (api, public, data, origin) = (ports::udp(), ports::tcp(), folder(), http("late").await);
     let (to, local) = (api.address().to_string(), origin.address.to_string());
-    let early = process::client(&["--server", &to, "--local", &local], folder());
+    let flags = over.with(&["--server", &to, "--local", &local]);
+    let early = process::client(&flags, folder());
     early.logs("connecting").await;
     let server = server_at(&at(api.port, public.port, data.path())).await;
     let client = pair::serving(early).await;
@@ -175,13 +187,13 @@ async fn an_own_certificate_is_what_the_key_line_names() {
         "no second key"
     );
     let origin = http("own certificate").await;
-    let client = publish(&server, origin.address, &[], folder()).await;
+    let client = publish(Over::Quic, &server, origin.address, &[], folder()).await;
     assert_eq!(visited(&server, &client).await, "own certificate");
 }
 
-async fn publishes_over(api: SocketAddr, server: &Server, origin: &Origin) {
+async fn publishes_over(over: Over, api: SocketAddr, server: &Server, origin: &Origin) {
     let (to, local) = (api.to_string(), origin.address.to_string());
-    let flags = ["--server", &to, "--local", &local];
+    let flags = over.with(&["--server", &to, "--local", &local]);
     let client = pair::serving(process::client(&flags, folder())).await;
     let port = server.visitors().port();
     for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
@@ -190,8 +202,11 @@ async fn publishes_over(api: SocketAddr, server: &Server, origin: &Origin) {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_server_on_the_ipv6_wildcard_takes_agents_and_visitors_of_both_families() {
+async fn a_server_on_the_ipv6_wildcard_takes_agents_and_visitors_of_both_families(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     if let Err(error) = std::net::UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)) {
         eprintln!("SKIPPED: this machine has no IPv6: {error}");
         return;
@@ -199,7 +214,7 @@ async fn a_server_on_the_ipv6_wildcard_takes_agents_and_visitors_of_both_familie
     let (server, origin) = (server(&["--bind-addr", "::"]).await, http("both").await);
     for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
         let api = SocketAddr::new(ip, server.api.port());
-        publishes_over(api, &server, &origin).await;
+        publishes_over(over, api, &server, &origin).await;
     }
 }
 
@@ -261,14 +276,17 @@ async fn a_bare_port_and_a_host_name_do_for_the_local_service() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_client_that_was_killed_serves_every_visitor_again_once_it_has_said_so() {
+async fn a_client_that_was_killed_serves_every_visitor_again_once_it_has_said_so(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (server, origin, keys) = (server(&[]).await, http("back").await, folder());
-    let mut first = publish(&server, origin.address, &[], keys.clone()).await;
+    let mut first = publish(over, &server, origin.address, &[], keys.clone()).await;
     assert_eq!(visited(&server, &first).await, "back");
     first.process.signal(Signal::KILL);
     first.process.ends().await;
-    let again = publish(&server, origin.address, &[], keys).await;
+    let again = publish(over, &server, origin.address, &[], keys).await;
     assert_eq!(again.url, first.url);
     for _ in 0..10 {
         let body = get(server.visitors(), again.host()).await;

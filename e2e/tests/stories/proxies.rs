@@ -14,7 +14,9 @@ use e2e::peer::{Peer, PeerControl, connect, hello as agents_hello};
 use e2e::poll::soon;
 use e2e::process::server_logging;
 use e2e::relay::{Relay, relay_with};
+use e2e::transport::Over;
 use e2e::visitor::get;
+use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tunnel_common::key;
@@ -38,18 +40,18 @@ struct World {
 }
 
 /// A relay that trusts [`PROXY`], and an agent that sees what the relay says about its visitors.
-async fn world() -> World {
-    world_waiting(Duration::from_secs(10)).await
+async fn world(over: Over) -> World {
+    world_waiting(over, Duration::from_secs(10)).await
 }
 
-async fn world_waiting(client_hello: Duration) -> World {
+async fn world_waiting(over: Over, client_hello: Duration) -> World {
     let trusted = PROXY.to_string().parse().expect("a network");
     let relay = relay_with(|config| {
         config.trusted_proxies = vec![trusted];
         config.timeouts.client_hello = client_hello;
     })
     .await;
-    let peer = connect(relay.api, &new_key(), 1000).await;
+    let peer = connect(over, relay.api, &new_key(), 1000).await;
     let (control, _) = peer.register(agents_hello(1, 0)).await;
     World {
         hello: hello(&peer.host()),
@@ -82,7 +84,7 @@ impl World {
     }
 
     async fn arrives(&self) -> Arrival {
-        let mut arrived = arrival(&self.peer.connection).await;
+        let mut arrived = arrival(&self.peer).await;
         assert_eq!(arrived.bytes(self.hello.len()).await, self.hello);
         arrived
     }
@@ -127,9 +129,12 @@ fn v2_of(visitor: SocketAddr, public: SocketAddr) -> Vec<u8> {
     v2(0x21, family, &addresses.concat())
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_agent_learns_from_a_trusted_proxy_who_came_and_where_to() {
-    let world = world().await;
+async fn the_agent_learns_from_a_trusted_proxy_who_came_and_where_to(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let world = world(over).await;
     let v4 = (address("203.0.113.7:50000"), address("192.0.2.1:443"));
     let v6 = (
         address("[2001:db8::7]:50000"),
@@ -157,7 +162,7 @@ async fn the_agent_learns_from_a_trusted_proxy_who_came_and_where_to() {
 
 #[tokio::test]
 async fn a_header_may_come_byte_by_byte() {
-    let world = world().await;
+    let world = world(Over::Quic).await;
     let visitor = address("203.0.113.7:50000");
     let headers = [
         b"PROXY TCP4 203.0.113.7 192.0.2.1 50000 443\r\n".to_vec(),
@@ -176,7 +181,7 @@ async fn a_header_may_come_byte_by_byte() {
 
 #[tokio::test]
 async fn a_proxy_that_speaks_for_itself_is_the_visitor() {
-    let world = world().await;
+    let world = world(Over::Quic).await;
     let unix = [b'/'; 216];
     let headers = [
         b"PROXY UNKNOWN\r\n".to_vec(),
@@ -194,7 +199,7 @@ async fn a_proxy_that_speaks_for_itself_is_the_visitor() {
 
 #[tokio::test]
 async fn from_everybody_else_a_header_is_no_tls() {
-    let world = world().await;
+    let world = world(Over::Quic).await;
     let forged = address("203.0.113.7:50000");
     let headers = [
         b"PROXY TCP4 203.0.113.7 192.0.2.1 50000 443\r\n".to_vec(),
@@ -215,7 +220,7 @@ async fn from_everybody_else_a_header_is_no_tls() {
 
 #[tokio::test]
 async fn a_trusted_proxy_that_does_not_say_who_comes_is_closed_without_a_word() {
-    let world = world().await;
+    let world = world(Over::Quic).await;
     let started = Instant::now();
     let openings: [&[u8]; 3] = [&world.hello, b"GET / HTTP/1.1\r\n\r\n", b"SSH-2.0-x\r\n"];
     for opening in openings {
@@ -226,7 +231,7 @@ async fn a_trusted_proxy_that_does_not_say_who_comes_is_closed_without_a_word() 
 
 #[tokio::test]
 async fn a_header_that_is_broken_or_too_long_is_closed_at_once() {
-    let world = world().await;
+    let world = world(Over::Quic).await;
     let started = Instant::now();
     let endless = [&b"PROXY UNKNOWN "[..], &[b'x'; 200]].concat();
     let too_long = [&v2(0x21, 0x11, &[1; 12])[..14], &[255, 255], &[1; 12]].concat();
@@ -247,7 +252,7 @@ async fn a_header_that_is_broken_or_too_long_is_closed_at_once() {
 #[tokio::test]
 async fn header_and_hello_have_one_deadline() {
     let limit = Duration::from_millis(300);
-    let world = world_waiting(limit).await;
+    let world = world_waiting(Over::Quic, limit).await;
     let mut longer_than_said = v2_of(address("203.0.113.7:50000"), address("192.0.2.1:443"));
     // Swallows the hello and wants more.
     longer_than_said[14..16].copy_from_slice(&4000_u16.to_be_bytes());
@@ -263,7 +268,7 @@ async fn header_and_hello_have_one_deadline() {
 
 #[tokio::test]
 async fn plain_http_behind_a_header_is_answered_as_ever() {
-    let world = world().await;
+    let world = world(Over::Quic).await;
     let host = world.peer.host();
     let request = format!("PROXY UNKNOWN\r\nGET /a HTTP/1.1\r\nHost: {host}\r\n\r\n");
     let said = String::from_utf8(world.answer(request.as_bytes()).await).expect("text");
@@ -346,9 +351,12 @@ async fn crowd_through(world: &World, proxy: SocketAddr) {
     assert_eq!(seen, came);
 }
 
+#[rstest]
 #[tokio::test]
-async fn behind_haproxy_the_agent_sees_every_visitors_own_address() {
-    let world = world().await;
+async fn behind_haproxy_the_agent_sees_every_visitors_own_address(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let world = world(over).await;
     for option in ["send-proxy", "send-proxy-v2"] {
         let mut proxy = haproxy(world.relay.public, option).await;
         crowd_through(&world, proxy.address).await;
@@ -356,13 +364,16 @@ async fn behind_haproxy_the_agent_sees_every_visitors_own_address() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn haproxy_finds_the_relay_healthy_serves_pages_and_leaves_nothing_in_the_log() {
+async fn haproxy_finds_the_relay_healthy_serves_pages_and_leaves_nothing_in_the_log(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let origin = http("through HAProxy").await;
     for option in ["send-proxy", "send-proxy-v2"] {
         let mut server = e2e::pair::server(&["--trusted-proxy", "127.0.0.0/29"]).await;
         let folder = e2e::process::folder();
-        let client = e2e::pair::publish(&server, origin.address, &[], folder).await;
+        let client = e2e::pair::publish(over, &server, origin.address, &[], folder).await;
         server.process.logs("an agent is here").await;
         let before = server.process.log().len();
         let mut proxy = haproxy(server.visitors(), option).await;
@@ -379,7 +390,7 @@ async fn haproxy_finds_the_relay_healthy_serves_pages_and_leaves_nothing_in_the_
 #[tokio::test]
 async fn without_a_trusted_proxy_haproxy_gets_nobody_in() {
     let (relay, origin) = (relay_with(|_| {}).await, http("x").await);
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(Over::Quic, &relay, origin.address).await;
     let proxy = haproxy(relay.public, "send-proxy-v2").await;
     get(proxy.address, &agent.host().await)
         .await

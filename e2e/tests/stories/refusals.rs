@@ -11,7 +11,9 @@ use e2e::poll::{eventually, soon};
 use e2e::process::{Process, server_logging};
 use e2e::relay::{Relay, relay, relay_for, relay_with};
 use e2e::tools::run;
+use e2e::transport::Over;
 use e2e::visitor::say;
+use rstest::rstest;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tunnel_common::key;
@@ -35,10 +37,13 @@ fn unknown_host() -> String {
     format!("{}.localhost", key::fingerprint(&new_key()).label())
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_who_names_no_host_is_told_so_and_gets_nobodys_service() {
+async fn a_visitor_who_names_no_host_is_told_so_and_gets_nobodys_service(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, origin) = (relay().await, http("not for you").await);
-    let _only_agent = publish(&relay, origin.address).await;
+    let _only_agent = publish(over, &relay, origin.address).await;
     let nameless = [None, Some("127.0.0.1"), Some("::1"), Some("2001:db8::1")];
     for name in nameless {
         let said = answer(&relay, &hello_naming(name.map(str::as_bytes))).await;
@@ -111,10 +116,13 @@ async fn what_is_no_host_name_is_refused_as_a_bad_hello() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_offline_agent_can_not_be_told_from_an_unknown_one_by_bytes_or_by_time() {
+async fn an_offline_agent_can_not_be_told_from_an_unknown_one_by_bytes_or_by_time(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, origin) = (relay().await, http("x").await);
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(over, &relay, origin.address).await;
     let offline = hello(&agent.host().await);
     agent.stop().await;
     let unknown = hello(&unknown_host());

@@ -7,16 +7,17 @@ use std::time::Duration;
 use e2e::agent::{new_key, same_key};
 use e2e::arrival::{arrival, knock, rounds, visited};
 use e2e::hello::hello;
-use e2e::peer::{Peer, PeerControl, connect, connect_with, hello as agents, wanted};
+use e2e::peer::{Peer, PeerControl, connect, connect_narrow, hello as agents, wanted};
 use e2e::poll::{eventually, soon};
 use e2e::porter::{Porter, no, porter, relay_of, yes};
 use e2e::relay::Relay;
+use e2e::transport::Over;
 use rcgen::KeyPair;
+use rstest::rstest;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tunnel_common::identity::ClientId;
-use tunnel_common::quic::exporter;
 use tunnel_common::wire::frame::{EndpointRef, Frame, Granted, Outcome, Proof, Wanted};
 use tunnel_common::{key, tls};
 use tunnel_server::config::Suffixes;
@@ -50,7 +51,7 @@ fn deny(porter: &Porter, key: &KeyPair) {
 
 /// A wish for a second endpoint, proved on this peer's connection.
 fn second(peer: &Peer, key: &KeyPair, claim: Option<&[u8]>) -> Wanted {
-    let here = exporter(&peer.connection).expect("is connected");
+    let here = peer.exporter();
     let certified = tls::self_signed_with_claim(key, claim).expect("a certificate");
     Wanted {
         endpoint: EndpointRef::secondary(),
@@ -78,7 +79,7 @@ async fn visited_by_name(
 ) -> (TcpStream, e2e::arrival::Arrival) {
     let bytes = hello(&host_of(key));
     let visitor = knock(relay.public, &bytes).await.expect("connects");
-    let mut arrived = arrival(&peer.connection).await;
+    let mut arrived = arrival(peer).await;
     arrived.bytes(bytes.len()).await;
     (visitor, arrived)
 }
@@ -103,14 +104,17 @@ async fn next_grant(control: &mut PeerControl) -> Vec<Granted> {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_change_that_is_about_somebody_else_leaves_a_draining_tunnel_alone() {
+async fn a_change_that_is_about_somebody_else_leaves_a_draining_tunnel_alone(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (porter, key) = (open(), new_key());
     let relay = relay_of(&porter, |_| {}).await;
-    let old = connect(relay.api, &key, STREAMS).await;
+    let old = connect(over, relay.api, &key, STREAMS).await;
     let (mut control, _) = old.register(agents(1, 0)).await;
     let (mut visitor, mut arrived) = visited(&relay, &old).await;
-    let new = connect(relay.api, &same_key(&key), STREAMS).await;
+    let new = connect(over, relay.api, &same_key(&key), STREAMS).await;
     let (mut of_new, _) = new.register(agents(1, 1)).await;
     let asked = porter.asked().len();
     porter.changes_his_mind(|_| yes());
@@ -120,30 +124,34 @@ async fn a_change_that_is_about_somebody_else_leaves_a_draining_tunnel_alone() {
     arrived.exchanges(&mut visitor).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_that_is_leaving_can_be_removed_as_well() {
+async fn an_agent_that_is_leaving_can_be_removed_as_well(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (porter, key) = (open(), new_key());
     let relay = relay_of(&porter, |_| {}).await;
-    let peer = connect(relay.api, &key, STREAMS).await;
+    let peer = connect(over, relay.api, &key, STREAMS).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     let (mut visitor, mut arrived) = visited(&relay, &peer).await;
     control.writer.send(&Frame::Leaving).await.expect("sends");
     rounds(&mut control, 1).await;
     let mut stream = control.writer.into_inner();
-    stream.finish().expect("ends");
-    soon("the relay has heard", stream.stopped())
-        .await
-        .expect("goes on");
+    stream.finish();
+    soon("the relay has heard", stream.is_heard()).await;
     arrived.exchanges(&mut visitor).await;
     deny(&porter, &key);
     is_cut(&mut visitor).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_key_that_is_not_wished_for_any_more_can_be_removed_as_well() {
+async fn a_key_that_is_not_wished_for_any_more_can_be_removed_as_well(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (porter, main, other) = (open(), new_key(), new_key());
     let relay = relay_of(&porter, |_| {}).await;
-    let peer = connect(relay.api, &main, STREAMS).await;
+    let peer = connect(over, relay.api, &main, STREAMS).await;
     let mut control = register_two(&peer, &other).await;
     let (mut visitor, mut arrived) = visited_by_name(&relay, &peer, &other).await;
     let (mut of_main, mut main_arrived) = visited(&relay, &peer).await;
@@ -159,11 +167,14 @@ async fn a_key_that_is_not_wished_for_any_more_can_be_removed_as_well() {
     main_arrived.exchanges(&mut of_main).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visit_that_waits_for_a_stream_does_not_outlive_the_removal() {
+async fn a_visit_that_waits_for_a_stream_does_not_outlive_the_removal(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (porter, main, other) = (open(), new_key(), new_key());
     let relay = relay_of(&porter, |_| {}).await;
-    let peer = connect(relay.api, &main, 1).await;
+    let peer = connect(over, relay.api, &main, 1).await;
     let mut control = register_two(&peer, &other).await;
     let first = visited(&relay, &peer).await;
     let mut waiting = knock(relay.public, &hello(&host_of(&other)))
@@ -183,14 +194,17 @@ async fn a_visit_that_waits_for_a_stream_does_not_outlive_the_removal() {
     assert!(refused.is_err() || alert.starts_with(&[21]), "{alert:?}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_one_tunnel_claims_is_no_other_tunnels_fault() {
+async fn what_one_tunnel_claims_is_no_other_tunnels_fault(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (porter, main, shared) = (open(), new_key(), new_key());
     let relay = relay_of(&porter, |_| {}).await;
-    let good = connect(relay.api, &shared, STREAMS).await;
+    let good = connect(over, relay.api, &shared, STREAMS).await;
     let (mut of_good, _) = good.register(agents(2, 0)).await;
     let (mut visitor, mut arrived) = visited(&relay, &good).await;
-    let old = connect(relay.api, &main, STREAMS).await;
+    let old = connect(over, relay.api, &main, STREAMS).await;
     let mut hello = agents(1, 0);
     hello.wanted.push(second(&old, &shared, Some(b"old")));
     let (mut of_old, _) = old.register(hello).await;
@@ -211,8 +225,11 @@ async fn what_one_tunnel_claims_is_no_other_tunnels_fault() {
     arrived.exchanges(&mut visitor).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn while_nobody_decides_nothing_new_is_granted_and_it_is_asked_again() {
+async fn while_nobody_decides_nothing_new_is_granted_and_it_is_asked_again(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (porter, key) = (open(), new_key());
     let relay = relay_of(&porter, |config| {
         config.timeouts.admission = IMPATIENT;
@@ -221,7 +238,7 @@ async fn while_nobody_decides_nothing_new_is_granted_and_it_is_asked_again() {
     });
     let relay = relay.await;
     let label = id(&key).label();
-    let peer = connect(relay.api, &key, STREAMS).await;
+    let peer = connect(over, relay.api, &key, STREAMS).await;
     let mut hello = agents(1, 0);
     hello.wanted = vec![wanted(Some(format!("{label}.a.example")))];
     let (mut control, _) = peer.register(hello).await;
@@ -255,13 +272,16 @@ async fn while_nobody_decides_nothing_new_is_granted_and_it_is_asked_again() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_second_key_about_which_nobody_decides_is_asked_about_again() {
+async fn a_second_key_about_which_nobody_decides_is_asked_about_again(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (porter, main, other) = (open(), new_key(), new_key());
     let relay = relay_of(&porter, |config| config.timeouts.admission = IMPATIENT).await;
     let slow = id(&other);
     porter.decides(move |applicant| (applicant.id != slow).then(yes).flatten());
-    let peer = connect(relay.api, &main, STREAMS).await;
+    let peer = connect(over, relay.api, &main, STREAMS).await;
     let mut hello = agents(1, 0);
     hello.wanted.push(second(&peer, &other, None));
     let (mut control, welcome) = peer.register(hello).await;
@@ -271,11 +291,14 @@ async fn a_second_key_about_which_nobody_decides_is_asked_about_again() {
     assert!(granted.iter().all(is_granted), "{granted:?}");
 }
 
+#[rstest]
 #[tokio::test]
-async fn goodbyes_and_pings_are_heard_while_somebody_decides() {
+async fn goodbyes_and_pings_are_heard_while_somebody_decides(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (porter, key) = (open(), new_key());
     let relay = relay_of(&porter, |_| {}).await;
-    let peer = connect(relay.api, &key, STREAMS).await;
+    let peer = connect(over, relay.api, &key, STREAMS).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     let asked = porter.asked().len();
     porter.changes_his_mind(|_| None);
@@ -290,18 +313,18 @@ async fn goodbyes_and_pings_are_heard_while_somebody_decides() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_that_does_not_read_is_removed_as_fast_with_all_its_keys() {
+async fn an_agent_that_does_not_read_is_removed_as_fast_with_all_its_keys(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (porter, main, other) = (open(), new_key(), new_key());
     let relay = relay_of(&porter, |_| {}).await;
-    let peer = connect_with(relay.api, &main, |transport| {
-        transport.stream_receive_window(2048_u32.into());
-    });
-    let peer = peer.await;
+    let peer = connect_narrow(over, relay.api, &main, 2048).await;
     let mut control = register_two(&peer, &other).await;
     let bytes = hello(&host_of(&other));
     let mut visitor = knock(relay.public, &bytes).await.expect("connects");
-    let _arrived = arrival(&peer.connection).await;
+    let _arrived = arrival(&peer).await;
     // Pongs that nobody reads fill the stream's window, and then the relay's queue.
     for nonce in 0..200 {
         let ping = Frame::Ping { nonce };

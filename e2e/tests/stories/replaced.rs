@@ -5,41 +5,48 @@ use std::time::Duration;
 use e2e::agent::{new_key, same_key};
 use e2e::arrival::{arrival, knock, rounds, visited};
 use e2e::hello::hello;
-use e2e::peer::{connect, connect_with, hello as agents, wanted};
-use e2e::poll::soon;
+use e2e::peer::{connect, connect_narrow, hello as agents, wanted};
 use e2e::relay::{relay, relay_with};
+use e2e::transport::Over;
+use rstest::rstest;
+use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::{EndpointRef, Frame, Wanted};
 
 /// Streams that a peer grants when the story is not about their number.
 const STREAMS: u32 = 100;
-const REPLACED: u64 = 7;
 
+#[rstest]
 #[tokio::test]
-async fn a_later_connection_of_an_agent_replaces_the_earlier_and_cuts_no_visit() {
+async fn a_later_connection_of_an_agent_replaces_the_earlier_and_cuts_no_visit(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, key) = (relay().await, new_key());
-    let old = connect(relay.api, &key, STREAMS).await;
+    let old = connect(over, relay.api, &key, STREAMS).await;
     let (_old_control, _) = old.register(agents(1, 0)).await;
     let (mut early, mut early_arrived) = visited(&relay, &old).await;
 
-    let new = connect(relay.api, &same_key(&key), STREAMS).await;
+    let new = connect(over, relay.api, &same_key(&key), STREAMS).await;
     let (_new_control, _) = new.register(agents(1, 1)).await;
     for _ in 0..3 {
         visited(&relay, &new).await;
     }
     early_arrived.exchanges(&mut early).await;
-    assert!(old.connection.close_reason().is_none(), "its visit goes on");
+    assert!(old.is_open(), "its visit goes on");
 
     drop((early, early_arrived));
-    assert_eq!(old.closed_with().await, REPLACED);
-    assert!(new.connection.close_reason().is_none());
+    assert_eq!(old.closed_with().await, Code::Replaced);
+    assert!(new.is_open());
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_earlier_connection_that_comes_late_is_refused_and_the_later_one_serves_on() {
+async fn an_earlier_connection_that_comes_late_is_refused_and_the_later_one_serves_on(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, key) = (relay().await, new_key());
-    let new = connect(relay.api, &key, STREAMS).await;
+    let new = connect(over, relay.api, &key, STREAMS).await;
     let (mut new_control, _) = new.register(agents(1, 5)).await;
-    let late = connect(relay.api, &same_key(&key), STREAMS).await;
+    let late = connect(over, relay.api, &same_key(&key), STREAMS).await;
     let mut control = late.control().await;
     control
         .writer
@@ -47,24 +54,26 @@ async fn an_earlier_connection_that_comes_late_is_refused_and_the_later_one_serv
         .await
         .expect("sends");
     match control.next().await {
-        Some(Frame::Refused(refused)) => assert_eq!(u64::from(refused.code), REPLACED),
+        Some(Frame::Refused(refused)) => {
+            assert_eq!(Code::from(u64::from(refused.code)), Code::Replaced);
+        }
         other => panic!("not refused: {other:?}"),
     }
     late.closed_with().await;
     let _visitor = knock(relay.public, &hello(&new.host())).await;
-    arrival(&new.connection).await;
+    arrival(&new).await;
     assert_eq!(rounds(&mut new_control, 1).await, []);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_that_does_not_listen_is_replaced_and_closed_like_any_other() {
+async fn an_agent_that_does_not_listen_is_replaced_and_closed_like_any_other(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let patience = Duration::from_secs(1);
     let relay = relay_with(|config| config.timeouts.control_write = patience).await;
     let key = new_key();
-    let deaf = connect_with(relay.api, &key, |transport| {
-        transport.stream_receive_window(1024_u32.into());
-    });
-    let deaf = deaf.await;
+    let deaf = connect_narrow(over, relay.api, &key, 1024).await;
     let (mut control, _) = deaf.register(agents(1, 0)).await;
     for nonce in 0..1000 {
         control
@@ -73,17 +82,18 @@ async fn an_agent_that_does_not_listen_is_replaced_and_closed_like_any_other() {
             .await
             .expect("sends");
     }
-    let new = connect(relay.api, &same_key(&key), STREAMS).await;
+    let new = connect(over, relay.api, &same_key(&key), STREAMS).await;
     new.register(agents(1, 1)).await;
-    let reason = soon("the relay closes", deaf.connection.closed()).await;
-    let by_relay = matches!(reason, quinn::ConnectionError::ApplicationClosed(_));
-    assert!(by_relay, "{reason:?}");
+    deaf.closed_with().await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_visit_goes_on_when_its_endpoint_is_renamed_and_then_its_connection_replaced() {
+async fn a_visit_goes_on_when_its_endpoint_is_renamed_and_then_its_connection_replaced(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, key) = (relay().await, new_key());
-    let old = connect(relay.api, &key, STREAMS).await;
+    let old = connect(over, relay.api, &key, STREAMS).await;
     let (mut old_control, _) = old.register(agents(1, 0)).await;
     let (mut visitor, mut arrived) = visited(&relay, &old).await;
     let renamed = Wanted {
@@ -98,10 +108,10 @@ async fn a_visit_goes_on_when_its_endpoint_is_renamed_and_then_its_connection_re
     let answers = rounds(&mut old_control, 1).await;
     assert!(matches!(answers[..], [Frame::Granted { rev: 2, .. }]));
 
-    let new = connect(relay.api, &same_key(&key), STREAMS).await;
+    let new = connect(over, relay.api, &same_key(&key), STREAMS).await;
     let (mut new_control, _) = new.register(agents(1, 1)).await;
     assert_eq!(rounds(&mut new_control, 20).await, []);
     arrived.exchanges(&mut visitor).await;
     drop((visitor, arrived));
-    assert_eq!(old.closed_with().await, REPLACED);
+    assert_eq!(old.closed_with().await, Code::Replaced);
 }

@@ -4,25 +4,33 @@ use e2e::agent::{new_key, publish, publish_as, same_key};
 use e2e::origin::http;
 use e2e::poll::until_ok;
 use e2e::relay::{relay, relay_for, relay_identity, relay_with};
+use e2e::transport::Over;
 use e2e::visitor::{alert, certificate, get, get_on, visit};
+use rstest::rstest;
 use rustls::AlertDescription;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::key;
 
+#[rstest]
 #[tokio::test]
-async fn a_visitor_reaches_the_local_service_through_the_relay() {
+async fn a_visitor_reaches_the_local_service_through_the_relay(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, origin) = (relay().await, http("hello from behind the NAT").await);
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(over, &relay, origin.address).await;
     let body = get(relay.public, &agent.host().await)
         .await
         .expect("an answer");
     assert_eq!(body, "hello from behind the NAT");
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_certificate_that_a_visitor_sees_has_the_key_whose_hash_the_name_is() {
+async fn the_certificate_that_a_visitor_sees_has_the_key_whose_hash_the_name_is(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, origin) = (relay().await, http("x").await);
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(over, &relay, origin.address).await;
     let host = agent.host().await;
     let visitor = visit(relay.public, &host).await.expect("visits");
     let shown = KeyFingerprint::of_certificate(&certificate(&visitor)).expect("parses");
@@ -30,12 +38,15 @@ async fn the_certificate_that_a_visitor_sees_has_the_key_whose_hash_the_name_is(
     assert_ne!(shown, relay.fingerprint);
 }
 
+#[rstest]
 #[tokio::test]
-async fn two_agents_on_one_relay_get_their_own_visitors() {
+async fn two_agents_on_one_relay_get_their_own_visitors(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let relay = relay().await;
     let (one, two) = (http("one").await, http("two").await);
-    let first = publish(&relay, one.address).await;
-    let second = publish(&relay, two.address).await;
+    let first = publish(over, &relay, one.address).await;
+    let second = publish(over, &relay, two.address).await;
     let (first, second) = (first.host().await, second.host().await);
     for _ in 0..10 {
         assert_eq!(get(relay.public, &first).await.expect("an answer"), "one");
@@ -43,10 +54,13 @@ async fn two_agents_on_one_relay_get_their_own_visitors() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn upper_case_and_a_trailing_dot_are_the_same_name() {
+async fn upper_case_and_a_trailing_dot_are_the_same_name(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, origin) = (relay().await, http("same").await);
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(over, &relay, origin.address).await;
     let host = agent.host().await;
     assert_eq!(
         get(relay.public, &host.to_uppercase())
@@ -56,11 +70,12 @@ async fn upper_case_and_a_trailing_dot_are_the_same_name() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn every_suffix_of_the_relay_serves_and_no_other() {
+async fn every_suffix_of_the_relay_serves_and_no_other(#[values(Over::Quic, Over::H2)] over: Over) {
     let relay = relay_for(&["tunnel.example", "second.example"]).await;
     let origin = http("mine").await;
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(over, &relay, origin.address).await;
     let hosts = agent.serves().await;
     assert_eq!(hosts.len(), 2);
     for host in &hosts {
@@ -85,10 +100,11 @@ async fn every_suffix_of_the_relay_serves_and_no_other() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_unknown_id_and_an_offline_one_look_alike() {
+async fn an_unknown_id_and_an_offline_one_look_alike(#[values(Over::Quic, Over::H2)] over: Over) {
     let (relay, origin) = (relay().await, http("x").await);
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(over, &relay, origin.address).await;
     let offline = agent.host().await;
     agent.stop().await;
     let unknown = format!("{}.localhost", key::fingerprint(&new_key()).label());
@@ -101,25 +117,31 @@ async fn an_unknown_id_and_an_offline_one_look_alike() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_that_was_killed_serves_again_under_its_name_when_it_is_back() {
+async fn an_agent_that_was_killed_serves_again_under_its_name_when_it_is_back(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, origin) = (relay().await, http("back").await);
     let key = new_key();
-    let agent = publish_as(&relay, same_key(&key), origin.address).await;
+    let agent = publish_as(over, &relay, same_key(&key), origin.address).await;
     let host = agent.host().await;
     drop(agent);
-    let again = publish_as(&relay, key, origin.address).await;
+    let again = publish_as(over, &relay, key, origin.address).await;
     assert_eq!(again.host().await, host);
     until_ok("it serves again", async || get(relay.public, &host).await).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_same_key_twice_is_two_replicas_and_the_end_of_one_leaves_the_other() {
+async fn the_same_key_twice_is_two_replicas_and_the_end_of_one_leaves_the_other(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let relay = relay().await;
     let (one, two) = (http("one").await, http("two").await);
     let key = new_key();
-    let first = publish_as(&relay, same_key(&key), one.address).await;
-    let second = publish_as(&relay, key, two.address).await;
+    let first = publish_as(over, &relay, same_key(&key), one.address).await;
+    let second = publish_as(over, &relay, key, two.address).await;
     let host = first.host().await;
     assert_eq!(second.host().await, host);
 
@@ -139,12 +161,15 @@ async fn the_same_key_twice_is_two_replicas_and_the_end_of_one_leaves_the_other(
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_outlives_its_relay_and_serves_again_when_it_is_back() {
+async fn an_agent_outlives_its_relay_and_serves_again_when_it_is_back(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let identity = relay_identity();
     let first = relay_with(|config| config.identity = identity.clone()).await;
     let origin = http("back again").await;
-    let agent = publish(&first, origin.address).await;
+    let agent = publish(over, &first, origin.address).await;
     let (host, port) = (agent.host().await, first.api.port());
     first.stop().await;
     agent.is_cut_off().await;
@@ -161,16 +186,19 @@ async fn an_agent_outlives_its_relay_and_serves_again_when_it_is_back() {
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_relay_with_another_key_in_the_same_place_gets_no_tunnel() {
+async fn a_relay_with_another_key_in_the_same_place_gets_no_tunnel(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (first, origin) = (relay().await, http("x").await);
-    let agent = publish(&first, origin.address).await;
+    let agent = publish(over, &first, origin.address).await;
     let (host, port) = (agent.host().await, first.api.port());
     first.stop().await;
     agent.is_cut_off().await;
 
     let impostor = relay_with(|config| config.api_port = port).await;
-    let other = publish(&impostor, origin.address).await;
+    let other = publish(over, &impostor, origin.address).await;
     get(impostor.public, &other.host().await)
         .await
         .expect("others are served there");

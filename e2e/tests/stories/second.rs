@@ -10,13 +10,14 @@ use e2e::peer::{connect, hello as agents, wanted};
 use e2e::poll::soon;
 use e2e::process::{self, folder, tool};
 use e2e::relay::{relay, relay_with};
+use e2e::transport::Over;
 use e2e::visitor::{certificate, get, say, visit};
 use rcgen::KeyPair;
+use rstest::rstest;
 use tokio::io::AsyncReadExt as _;
 use tunnel_client::config::EndpointConfig;
 use tunnel_common::identity::{KeyFingerprint, Label};
 use tunnel_common::proof::Exporter;
-use tunnel_common::quic::exporter;
 use tunnel_common::wire::frame::{EndpointRef, Frame, Granted, Outcome, Proof, Wanted};
 use tunnel_common::{key, tls};
 use tunnel_server::admission::allow_list::AllowList;
@@ -24,8 +25,11 @@ use tunnel_server::admission::list_file;
 
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
+#[rstest]
 #[tokio::test]
-async fn a_client_publishes_a_second_key_whose_visitors_can_pin_it() {
+async fn a_client_publishes_a_second_key_whose_visitors_can_pin_it(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (server, first, second) = (server(&[]).await, http("first").await, http("second").await);
     let (api, files) = (server.api.to_string(), folder());
     let (local, other) = (first.address.to_string(), second.address.to_string());
@@ -38,7 +42,7 @@ async fn a_client_publishes_a_second_key_whose_visitors_can_pin_it() {
         &local,
     ];
     let more = ["--secondary-key", "second.key", "--secondary-local", &other];
-    let client = process::client(&[&flags[..], &more].concat(), files.clone());
+    let client = process::client(&over.with(&[&flags[..], &more].concat()), files.clone());
     let mut client = pair::serving(client).await;
     let id = client.process.line_after("SECONDARY-ID: ").await;
     let url = client.process.line_after("SECONDARY-URL: ").await;
@@ -72,11 +76,12 @@ async fn a_client_publishes_a_second_key_whose_visitors_can_pin_it() {
 
 /// An agent in this process with a second key.
 fn two(
+    over: Over,
     relay: &e2e::relay::Relay,
     keys: &[KeyPair; 2],
     origin: std::net::SocketAddr,
 ) -> agent::Agent {
-    let mut config = config(relay, same_key(&keys[0]), origin);
+    let mut config = config(over, relay, same_key(&keys[0]), origin);
     let local = config.endpoint.local.clone();
     config.second = Some(EndpointConfig {
         name: EndpointRef::secondary(),
@@ -93,10 +98,13 @@ fn host_of(key: &KeyPair) -> String {
     format!("{}.localhost", key::fingerprint(key).label())
 }
 
+#[rstest]
 #[tokio::test]
-async fn each_visitor_sees_the_key_that_the_name_stands_for() {
+async fn each_visitor_sees_the_key_that_the_name_stands_for(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (relay, origin, keys) = (relay().await, echo().await, keys());
-    let agent = two(&relay, &keys, origin.address);
+    let agent = two(over, &relay, &keys, origin.address);
     agent.serves().await;
     for key in &keys {
         let visitor = visit(relay.public, &host_of(key)).await.expect("visits");
@@ -114,15 +122,18 @@ fn label(key: &KeyPair) -> Label {
     key::fingerprint(key).label()
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_closed_relay_takes_the_second_key_when_it_is_allowed_and_only_as_long() {
+async fn a_closed_relay_takes_the_second_key_when_it_is_allowed_and_only_as_long(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (files, origin, keys) = (folder(), echo().await, keys());
     let list = files.path().join("allowed_clients");
     list_file::allow(&list, label(&keys[0]), "").expect("writes");
     let admission = AllowList::load(vec![list.clone()], Default::default(), "server allow");
     let admission = Arc::new(admission.expect("reads"));
     let relay = relay_with(|config| config.admission = admission).await;
-    let agent = two(&relay, &keys, origin.address);
+    let agent = two(over, &relay, &keys, origin.address);
     agent.serves().await;
     let said = say(relay.public, &hello(&host_of(&keys[1]))).await;
     assert_eq!(said.expect("an alert"), UNRECOGNIZED_NAME);
@@ -148,8 +159,11 @@ async fn a_closed_relay_takes_the_second_key_when_it_is_allowed_and_only_as_long
     assert_eq!((heard.expect("an answer"), byte), (1, *b"?"));
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_second_key_follows_the_tunnel_through_a_restart_of_the_relay() {
+async fn the_second_key_follows_the_tunnel_through_a_restart_of_the_relay(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let place = (e2e::ports::udp(), e2e::ports::tcp());
     let (data, origin, keys) = (folder(), http("back").await, keys());
     let flags = pair::at(place.0.port, place.1.port, data.path());
@@ -162,6 +176,7 @@ async fn the_second_key_follows_the_tunnel_through_a_restart_of_the_relay() {
         name: EndpointRef::secondary(),
         ..EndpointConfig::new(same_key(&keys[1]), local())
     });
+    over.set(&mut config);
     let agent = agent::start(config);
     agent.serves_endpoints(2).await;
     let mut process = first.process;
@@ -177,9 +192,13 @@ async fn the_second_key_follows_the_tunnel_through_a_restart_of_the_relay() {
 }
 
 /// What a peer made by hand is told about its second wish, which comes with this proof.
-async fn second_wish(relay: &e2e::relay::Relay, prove: impl FnOnce(&Exporter) -> Proof) -> Granted {
-    let peer = connect(relay.api, &new_key(), 10).await;
-    let exporter = exporter(&peer.connection).expect("is connected");
+async fn second_wish(
+    over: Over,
+    relay: &e2e::relay::Relay,
+    prove: impl FnOnce(&Exporter) -> Proof,
+) -> Granted {
+    let peer = connect(over, relay.api, &new_key(), 10).await;
+    let exporter = peer.exporter();
     let mut hello = agents(1, 0);
     hello.wanted.push(Wanted {
         endpoint: EndpointRef::secondary(),
@@ -192,19 +211,22 @@ async fn second_wish(relay: &e2e::relay::Relay, prove: impl FnOnce(&Exporter) ->
     welcome.granted[1].clone()
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_key_is_proved_on_this_connection_or_not_at_all() {
+async fn a_key_is_proved_on_this_connection_or_not_at_all(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let relay = relay().await;
     let (victim, own) = (new_key(), new_key());
     let certified = |key| tls::self_signed(key, &[]).expect("a certificate");
-    let proved = second_wish(&relay, |here| {
+    let proved = second_wish(over, &relay, |here| {
         Proof::new(&certified(&own), here).expect("signs")
     });
     assert!(matches!(proved.await.outcome, Outcome::Urls(_)));
 
     let elsewhere = Proof::new(&certified(&victim), &[7; 32]).expect("signs");
-    let copied = second_wish(&relay, |_| elsewhere.clone()).await;
-    let stolen = second_wish(&relay, |here| Proof {
+    let copied = second_wish(over, &relay, |_| elsewhere.clone()).await;
+    let stolen = second_wish(over, &relay, |here| Proof {
         signature: Proof::new(&certified(&own), here).expect("signs").signature,
         ..elsewhere.clone()
     });
@@ -218,11 +240,14 @@ async fn a_key_is_proved_on_this_connection_or_not_at_all() {
     assert_eq!(said.expect("an alert"), UNRECOGNIZED_NAME);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_third_endpoint_is_refused_and_the_rest_granted() {
+async fn a_third_endpoint_is_refused_and_the_rest_granted(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let relay = relay().await;
-    let peer = connect(relay.api, &new_key(), 10).await;
-    let here = exporter(&peer.connection).expect("is connected");
+    let peer = connect(over, relay.api, &new_key(), 10).await;
+    let here = peer.exporter();
     let wish = |name: &str, key: &KeyPair| {
         let certified = tls::self_signed(key, &[]).expect("a certificate");
         Wanted {

@@ -13,6 +13,7 @@ use e2e::relay::{Relay, relay, relay_with};
 use e2e::steady::steady;
 use e2e::stranger::{Stranger, stranger};
 use e2e::tools::{errors, run, text};
+use e2e::transport::Over;
 use e2e::visitor::say;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -52,14 +53,14 @@ async fn is_nobody(relay: &Relay, said: &Value) {
 
 /// The relay still takes agents in.
 async fn takes_good_agents(relay: &Relay) {
-    let peer = connect(relay.api, &new_key(), 1).await;
+    let peer = connect(Over::Quic, relay.api, &new_key(), 1).await;
     peer.register(agents(1, 0)).await;
 }
 
 #[tokio::test]
 async fn who_does_not_prove_a_key_that_we_take_is_refused_before_anybody_hears_of_him() {
     let relay = relay().await;
-    let bystanders = steady(&relay).await;
+    let bystanders = steady(Over::Quic, &relay).await;
     let refused = [
         ("none", alert(CERTIFICATE_REQUIRED)),
         ("rsa-1024", alert(ILLEGAL_PARAMETER)),

@@ -10,6 +10,7 @@ use e2e::poll::{soon, until_ok};
 use e2e::relay::{Relay, relay};
 use e2e::steady::steady;
 use e2e::stranger::{Stranger, stranger};
+use e2e::transport::Over;
 use e2e::visitor::say;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -117,7 +118,7 @@ fn agents(api: &str, cases: &[&str]) -> Stranger {
 #[tokio::test]
 async fn an_agent_that_breaks_the_rules_of_http2_is_closed_and_nobody_else_notices() {
     let relay = relay().await;
-    let bystanders = steady(&relay).await;
+    let bystanders = steady(Over::H2, &relay).await;
     let mut agents = agents(&relay.api.to_string(), &CASES.map(|(case, _)| case));
     for (case, fate) in CASES {
         let said = agents.says().await;
@@ -146,7 +147,7 @@ const TAKEN: u64 = 32 * 1024 * 1024;
 #[tokio::test]
 async fn heavy_an_agent_that_asks_and_does_not_read_is_not_read_either() {
     let relay = relay().await;
-    let bystanders = steady(&relay).await;
+    let bystanders = steady(Over::H2, &relay).await;
     let cases = ["settings-unread", "pings-unread"];
     let mut agents = agents(&relay.api.to_string(), &cases);
     for case in cases {

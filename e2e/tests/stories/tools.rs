@@ -9,14 +9,19 @@ use e2e::poll::{soon, until_ok};
 use e2e::process::{self, folder, tool};
 use e2e::published::{Published, big_file, published, text};
 use e2e::tools;
+use e2e::transport::Over;
+use rstest::rstest;
 use rustix::process::Signal;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
+#[rstest]
 #[tokio::test]
-async fn curl_gets_the_page_and_sees_the_agents_key_and_no_other() {
+async fn curl_gets_the_page_and_sees_the_agents_key_and_no_other(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let origin = http("hello, curl").await;
-    let published = published(origin.address, &[]).await;
+    let published = published(over, origin.address, &[]).await;
     let url = published.url("/");
     assert_eq!(published.curl(&[&url]).await, "hello, curl");
 
@@ -33,7 +38,7 @@ async fn curl_gets_the_page_and_sees_the_agents_key_and_no_other() {
 #[tokio::test]
 async fn curl_that_speaks_plain_http_is_sent_to_https() {
     let origin = http("over https").await;
-    let published = published(origin.address, &[]).await;
+    let published = published(Over::Quic, origin.address, &[]).await;
     let https = published.url("/a/path?and=query");
     let plain = https.replace("https://", "http://");
     let shown = "%{http_code} %{redirect_url}";
@@ -61,10 +66,13 @@ async fn hears_out() -> (Origin, mpsc::UnboundedReceiver<std::io::Result<String>
     (origin.await, heard)
 }
 
+#[rstest]
 #[tokio::test]
-async fn openssl_gets_tls_1_3_and_its_end_of_input_arrives_as_an_end() {
+async fn openssl_gets_tls_1_3_and_its_end_of_input_arrives_as_an_end(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let (origin, mut heard) = hears_out().await;
-    let published = published(origin.address, &[]).await;
+    let published = published(over, origin.address, &[]).await;
     let (to, host) = (published.server.visitors(), published.client.host());
     let line = format!(
         "printf 'from openssl\\n' | openssl s_client -connect {to} -servername {host} -brief 2>&1"
@@ -79,7 +87,7 @@ async fn openssl_gets_tls_1_3_and_its_end_of_input_arrives_as_an_end() {
 #[tokio::test]
 async fn openssl_without_a_server_name_gets_the_alert_that_says_so() {
     let origin = http("x").await;
-    let published = published(origin.address, &[]).await;
+    let published = published(Over::Quic, origin.address, &[]).await;
     let to = published.server.visitors().to_string();
     let output = tools::run("openssl", &["s_client", "-connect", &to, "-noservername"]).await;
     assert!(!output.status.success(), "no default agent");
@@ -87,34 +95,43 @@ async fn openssl_without_a_server_name_gets_the_alert_that_says_so() {
     assert!(said.contains("SSL alert number 109"), "{said}");
 }
 
-async fn web_server() -> (Nginx, Published) {
+async fn web_server(over: Over) -> (Nginx, Published) {
     let nginx = nginx().await;
     std::fs::write(nginx.file("page"), "from nginx").expect("writes");
-    let published = published(nginx.address, &[]).await;
+    let published = published(over, nginx.address, &[]).await;
     (nginx, published)
 }
 
+#[rstest]
 #[tokio::test]
-async fn curl_keeps_its_connection_to_nginx_for_a_second_request() {
-    let (nginx, published) = web_server().await;
+async fn curl_keeps_its_connection_to_nginx_for_a_second_request(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let (nginx, published) = web_server(over).await;
     let url = published.url("/page");
     let shown = " %{num_connects}\n";
     let said = published.curl(&["-w", shown, &url, &url]).await;
     assert_eq!(said, "from nginx 1\nfrom nginx 0\n", "{}", nginx.log());
 }
 
+#[rstest]
 #[tokio::test]
-async fn curl_downloads_100_mib_from_nginx_and_every_byte_is_right() {
-    let (nginx, published) = web_server().await;
+async fn curl_downloads_100_mib_from_nginx_and_every_byte_is_right(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let (nginx, published) = web_server(over).await;
     big_file(&nginx.file("big"), 100);
     let got = text(&nginx.file("got"));
     published.curl(&["-o", &got, &published.url("/big")]).await;
     tool("cmp", &[&text(&nginx.file("big")), &got]).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn curl_uploads_50_mib_to_nginx_and_every_byte_is_right() {
-    let (nginx, published) = web_server().await;
+async fn curl_uploads_50_mib_to_nginx_and_every_byte_is_right(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let (nginx, published) = web_server(over).await;
     let source = folder();
     let big = source.path().join("big");
     big_file(&big, 50);
@@ -160,8 +177,8 @@ async fn the_demo_prints_curl_lines_that_work_when_pasted() {
 async fn openssl_is_offered_the_protocols_that_the_client_was_given() {
     let (server, origin) = (server(&[]).await, http("x").await);
     let alpn = ["--alpn", "h2,http/1.1"];
-    let default = publish(&server, origin.address, &[], folder()).await;
-    let both = publish(&server, origin.address, &alpn, folder()).await;
+    let default = publish(Over::Quic, &server, origin.address, &[], folder()).await;
+    let both = publish(Over::Quic, &server, origin.address, &alpn, folder()).await;
     let to = server.visitors().to_string();
     let offer = async |client: &Client, offered: &str| {
         let host = client.host();
@@ -184,7 +201,7 @@ async fn curl_downloads_through_a_tunnel_with_cubic_as_well() {
     big_file(&nginx.file("big"), 20);
     let cubic = ["--congestion", "cubic"];
     let server = server(&cubic).await;
-    let client = publish(&server, nginx.address, &cubic, folder()).await;
+    let client = publish(Over::Quic, &server, nginx.address, &cubic, folder()).await;
     let published = Published::new(server, client);
     let got = text(&nginx.file("got"));
     published.curl(&["-o", &got, &published.url("/big")]).await;

@@ -13,6 +13,7 @@ use e2e::poll::{soon, until_ok};
 use e2e::relay::{Relay, relay_with};
 use e2e::steady::{Steady, steady, steady_at};
 use e2e::stranger::{Stranger, stranger};
+use e2e::transport::Over;
 use e2e::visitor::say;
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
@@ -48,7 +49,7 @@ async fn stage() -> (Relay, Steady) {
         config.timeouts.splice.first_answer = Some(SHORT);
     });
     let relay = relay.await;
-    let bystanders = steady(&relay).await;
+    let bystanders = steady(Over::Quic, &relay).await;
     (relay, bystanders)
 }
 
@@ -239,7 +240,7 @@ async fn a_visitor_of_an_agent_that_does_not_serve_him_is_cut_off_and_the_agent_
 async fn an_agent_that_floods_or_does_not_read_makes_the_relay_keep_a_bounded_amount() {
     let server = server(&[]).await;
     let key = server.key.parse().expect("a fingerprint");
-    let bystanders = steady_at(server.api, server.visitors(), key).await;
+    let bystanders = steady_at(Over::Quic, server.api, server.visitors(), key).await;
     let before = server.process.resident_bytes();
     let api = server.api.to_string();
     let cases = ["pings", "unknown-control", "unread-pings", "floods"];

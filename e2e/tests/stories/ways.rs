@@ -11,11 +11,13 @@ use e2e::origin::{Origin, echo, http};
 use e2e::peer::{connect, hello};
 use e2e::poll::{eventually, soon, until_ok};
 use e2e::relay::{Relay, relay_with};
+use e2e::transport::Over;
 use e2e::visitor::{Visitor, certificate, get, visit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 use tunnel_client::config::{Config, Transport};
 use tunnel_common::tls;
+use tunnel_common::wire::code::Code;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -48,7 +50,8 @@ async fn scene_at(
     origin: Origin,
     change: impl FnOnce(&mut Config),
 ) -> Scene {
-    let mut config = config(&relay, new_key(), origin.address);
+    let mut config = config(Over::Quic, &relay, new_key(), origin.address);
+    config.transport = Transport::Any;
     config.relay = firewall.address.to_string().parse().expect("a relay");
     config.last_port = None;
     change(&mut config);
@@ -298,7 +301,7 @@ async fn a_return_to_quic_that_fails_at_the_last_step_cuts_nobody() {
 #[tokio::test]
 async fn who_is_welcome_and_wishes_for_nothing_is_in_nobodys_way_and_is_let_go() {
     let relay = relay_with(|config| config.timeouts.hello = 300 * MS).await;
-    let peer = connect(relay.api, &new_key(), 10).await;
+    let peer = connect(Over::Quic, relay.api, &new_key(), 10).await;
     let mut silent = hello(1, 0);
     silent.wanted.clear();
     let (_control, welcome) = peer.register(silent).await;
@@ -306,5 +309,5 @@ async fn who_is_welcome_and_wishes_for_nothing_is_in_nobodys_way_and_is_let_go()
     let refused = visit(relay.public, &format!("{}.localhost", peer.id)).await;
     let alert = e2e::visitor::alert(&refused.expect_err("nobody serves"));
     assert_eq!(alert, Some(rustls::AlertDescription::UnrecognisedName));
-    assert_eq!(peer.closed_with().await, 0);
+    assert_eq!(peer.closed_with().await, Code::None);
 }

@@ -6,12 +6,16 @@ use e2e::agent::{new_key, publish};
 use e2e::arrival::{arrival, knock, rounds};
 use e2e::hello::hello;
 use e2e::origin::http;
+use e2e::peer::streams::{PeerRecv, PeerSend};
 use e2e::peer::{Peer, PeerControl, connect, hello as agents, wanted};
 use e2e::poll::{eventually, soon};
 use e2e::process::server_logging;
 use e2e::relay::{Relay, relay, relay_for, relay_with};
+use e2e::transport::Over;
 use e2e::visitor::{get, say};
-use quinn::{RecvStream, SendStream};
+use rstest::rstest;
+use tokio::io::AsyncWriteExt as _;
+use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::{ControlReader, ControlWriter};
 use tunnel_common::wire::frame::{EndpointRef, Frame, Granted, Outcome, Wanted};
 
@@ -19,10 +23,9 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// Streams that a peer grants when the story is not about their number.
 const STREAMS: u32 = 100;
 const POLICY: u32 = 6;
-const PROTOCOL: u64 = 9;
 
-async fn peer(relay: &Relay) -> Peer {
-    connect(relay.api, &new_key(), STREAMS).await
+async fn peer(over: Over, relay: &Relay) -> Peer {
+    connect(over, relay.api, &new_key(), STREAMS).await
 }
 
 /// Visits `host` and must be told that there is no such name.
@@ -59,10 +62,13 @@ fn refusal(granted: &[Granted]) -> u32 {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_welcome_says_who_the_relay_is_and_where_visitors_come() {
+async fn the_welcome_says_who_the_relay_is_and_where_visitors_come(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let relay = relay().await;
-    let peer = peer(&relay).await;
+    let peer = peer(over, &relay).await;
     let (_control, welcome) = peer.register(agents(1, 0)).await;
     let port = relay.public.port();
     assert_eq!(welcome.relay_id, relay.fingerprint.to_string());
@@ -75,10 +81,13 @@ async fn the_welcome_says_who_the_relay_is_and_where_visitors_come() {
     assert_eq!(welcome.granted, [granted]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_gets_visitors_from_when_it_wants_them_until_it_does_not() {
+async fn an_agent_gets_visitors_from_when_it_wants_them_until_it_does_not(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let relay = relay().await;
-    let peer = peer(&relay).await;
+    let peer = peer(over, &relay).await;
     let mut first = agents(1, 0);
     first.wanted = vec![];
     let (mut control, welcome) = peer.register(first).await;
@@ -89,7 +98,7 @@ async fn an_agent_gets_visitors_from_when_it_wants_them_until_it_does_not() {
     assert!(matches!(granted[0].outcome, Outcome::Urls(_)));
     let bytes = hello(&peer.host());
     let mut visitor = knock(relay.public, &bytes).await.expect("connects");
-    let mut arrived = arrival(&peer.connection).await;
+    let mut arrived = arrival(&peer).await;
     assert_eq!(arrived.bytes(bytes.len()).await, bytes);
 
     assert_eq!(wish(&mut control, 8, vec![]).await, []);
@@ -97,13 +106,16 @@ async fn an_agent_gets_visitors_from_when_it_wants_them_until_it_does_not() {
     arrived.exchanges(&mut visitor).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn nobody_gets_the_name_of_another_or_a_name_elsewhere() {
+async fn nobody_gets_the_name_of_another_or_a_name_elsewhere(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let relay = relay_for(&["tunnel.example"]).await;
     let origin = http("the owner's").await;
-    let agent = publish(&relay, origin.address).await;
+    let agent = publish(over, &relay, origin.address).await;
     let owners = agent.host().await;
-    let thief = peer(&relay).await;
+    let thief = peer(over, &relay).await;
     let foreign = format!("{}.evil.example", thief.id);
 
     let mut first = agents(1, 0);
@@ -120,9 +132,9 @@ async fn nobody_gets_the_name_of_another_or_a_name_elsewhere() {
 }
 
 /// Both halves of a control stream, for bytes that are no frames of ours.
-async fn raw_control(peer: &Peer) -> (SendStream, ControlReader<RecvStream>) {
-    let (send, recv) = peer.connection.open_bi().await.expect("opens");
-    (send, ControlReader::new(recv))
+async fn raw_control(peer: &Peer) -> (PeerSend, ControlReader<PeerRecv>) {
+    let control = peer.control().await;
+    (control.writer.into_inner(), control.reader)
 }
 
 /// A frame's bytes with whatever is in it.
@@ -135,10 +147,11 @@ const NEWER_HELLO: &str = r#"{"type":"Hello","instance":"07070707070707070707070
     "epoch":0,"colour":{"r":1},"features":["teleport"],"rev":1,
     "wanted":[{"ref":"main","kind":"https","weight":3},{"ref":"q","kind":"quantum"}]}"#;
 
+#[rstest]
 #[tokio::test]
-async fn what_a_newer_agent_says_beyond_us_is_ignored() {
+async fn what_a_newer_agent_says_beyond_us_is_ignored(#[values(Over::Quic, Over::H2)] over: Over) {
     let relay = relay().await;
-    let peer = peer(&relay).await;
+    let peer = peer(over, &relay).await;
     let (mut send, reader) = raw_control(&peer).await;
     for json in [r#"{"type":"Overture","key":"c minor"}"#, NEWER_HELLO] {
         send.write_all(&framed(json)).await.expect("sends");
@@ -165,10 +178,11 @@ async fn what_a_newer_agent_says_beyond_us_is_ignored() {
     assert_eq!(answer.expect("reads"), Some(Frame::Pong { nonce: 5 }));
 }
 
+#[rstest]
 #[tokio::test]
-async fn every_ping_is_answered_with_its_nonce() {
+async fn every_ping_is_answered_with_its_nonce(#[values(Over::Quic, Over::H2)] over: Over) {
     let relay = relay().await;
-    let peer = peer(&relay).await;
+    let peer = peer(over, &relay).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     for nonce in [0, 1, u64::MAX] {
         control
@@ -180,15 +194,18 @@ async fn every_ping_is_answered_with_its_nonce() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_relay_pings_an_agent_while_it_has_a_visit_and_not_before() {
+async fn the_relay_pings_an_agent_while_it_has_a_visit_and_not_before(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let often = Duration::from_millis(5);
     let relay = relay_with(|config| config.timeouts.quic.keep_alive = often).await;
-    let peer = peer(&relay).await;
+    let peer = peer(over, &relay).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     assert_eq!(rounds(&mut control, 200).await, []);
     let visitor = knock(relay.public, &hello(&peer.host())).await;
-    let _arrived = arrival(&peer.connection).await;
+    let _arrived = arrival(&peer).await;
     for _ in 0..3 {
         let frame = control.next().await;
         assert!(matches!(frame, Some(Frame::Ping { .. })), "{frame:?}");
@@ -196,8 +213,11 @@ async fn the_relay_pings_an_agent_while_it_has_a_visit_and_not_before() {
     drop(visitor);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_that_breaks_the_protocol_is_closed_with_the_code_for_it() {
+async fn an_agent_that_breaks_the_protocol_is_closed_with_the_code_for_it(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let relay = relay().await;
     let hello = r#"{"type":"Hello","instance":"07070707070707070707070707070707","epoch":0,
         "wanted":[]}"#;
@@ -219,44 +239,53 @@ async fn an_agent_that_breaks_the_protocol_is_closed_with_the_code_for_it() {
         ),
     ];
     for (what, bytes) in openings {
-        let peer = peer(&relay).await;
+        let peer = peer(over, &relay).await;
         let (mut send, _reader) = raw_control(&peer).await;
         send.write_all(&bytes).await.expect("sends");
-        assert_eq!(peer.closed_with().await, PROTOCOL, "{what}");
+        assert_eq!(peer.closed_with().await, Code::Protocol, "{what}");
         is_refused(&relay, &peer.host()).await;
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_that_ends_its_control_stream_is_closed() {
+async fn an_agent_that_ends_its_control_stream_is_closed(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let relay = relay().await;
-    let peer = peer(&relay).await;
+    let peer = peer(over, &relay).await;
     let (control, _) = peer.register(agents(1, 0)).await;
-    control.writer.into_inner().finish().expect("is open");
-    assert_eq!(peer.closed_with().await, PROTOCOL);
+    control.writer.into_inner().finish();
+    assert_eq!(peer.closed_with().await, Code::Protocol);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_that_does_not_say_hello_in_time_is_closed() {
+async fn an_agent_that_does_not_say_hello_in_time_is_closed(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let soon = Duration::from_millis(100);
     let relay = relay_with(|config| config.timeouts.hello = soon).await;
-    let (mute, slow) = (peer(&relay).await, peer(&relay).await);
+    let (mute, slow) = (peer(over, &relay).await, peer(over, &relay).await);
     let (mut send, _reader) = raw_control(&slow).await;
     send.write_all(&framed(NEWER_HELLO)[..20])
         .await
         .expect("sends");
-    assert_eq!(mute.closed_with().await, PROTOCOL);
-    assert_eq!(slow.closed_with().await, PROTOCOL);
+    assert_eq!(mute.closed_with().await, Code::Protocol);
+    assert_eq!(slow.closed_with().await, Code::Protocol);
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_that_leaves_gets_no_more_visits_and_finishes_those_it_has() {
+async fn an_agent_that_leaves_gets_no_more_visits_and_finishes_those_it_has(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let relay = relay().await;
-    let peer = peer(&relay).await;
+    let peer = peer(over, &relay).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     let bytes = hello(&peer.host());
     let mut visitor = knock(relay.public, &bytes).await.expect("connects");
-    let mut arrived = arrival(&peer.connection).await;
+    let mut arrived = arrival(&peer).await;
     assert_eq!(arrived.bytes(bytes.len()).await, bytes);
 
     control.writer.send(&Frame::Leaving).await.expect("sends");
@@ -265,10 +294,13 @@ async fn an_agent_that_leaves_gets_no_more_visits_and_finishes_those_it_has() {
     arrived.exchanges(&mut visitor).await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_agent_that_wishes_more_than_anybody_needs_is_answered_for_some_of_it() {
+async fn an_agent_that_wishes_more_than_anybody_needs_is_answered_for_some_of_it(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let relay = relay().await;
-    let peer = peer(&relay).await;
+    let peer = peer(over, &relay).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     let wanted = vec![wanted(None); 1000];
     let frame = Frame::Wanted { rev: 2, wanted };
@@ -279,14 +311,17 @@ async fn an_agent_that_wishes_more_than_anybody_needs_is_answered_for_some_of_it
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_relay_pings_an_agent_that_leaves_until_its_last_visit_is_over() {
+async fn the_relay_pings_an_agent_that_leaves_until_its_last_visit_is_over(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
     let often = Duration::from_millis(5);
     let relay = relay_with(|config| config.timeouts.quic.keep_alive = often).await;
-    let peer = peer(&relay).await;
+    let peer = peer(over, &relay).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
     let _visitor = knock(relay.public, &hello(&peer.host())).await;
-    let _arrived = arrival(&peer.connection).await;
+    let _arrived = arrival(&peer).await;
     control.writer.send(&Frame::Leaving).await.expect("sends");
     rounds(&mut control, 1).await;
     let frame = control.next().await;
@@ -298,23 +333,23 @@ async fn nothing_that_an_agent_says_breaks_a_line_of_the_log_or_fills_it() {
     let mut server = server_logging("info,tunnel_server=debug", &[]);
     let api = server.address("API: udp ").await;
     let hostile = "\x1b[31m\r\nforged \u{9b}";
-    let boaster = connect(api, &new_key(), STREAMS).await;
+    let boaster = connect(Over::Quic, api, &new_key(), STREAMS).await;
     let mut hello = agents(1, 0);
     hello.agent_version = hostile.repeat(100);
     let (mut control, _) = boaster.register(hello).await;
-    let mute = connect(api, &new_key(), STREAMS).await;
+    let mute = connect(Over::Quic, api, &new_key(), STREAMS).await;
     // The relay waits for the mute one's Hello by then.
     rounds(&mut control, 20).await;
     for peer in [mute, boaster] {
-        peer.connection.close(1_u32.into(), hostile.as_bytes());
+        peer.quic().close(1_u32.into(), hostile.as_bytes());
     }
 
-    let babbler = connect(api, &new_key(), STREAMS).await;
+    let babbler = connect(Over::Quic, api, &new_key(), STREAMS).await;
     let (mut send, _reader) = raw_control(&babbler).await;
     let long = "x".repeat(60_000);
     let frame = framed(&format!(r#"{{"type":"Ping","nonce":"{long}"}}"#));
     send.write_all(&frame).await.expect("sends");
-    assert_eq!(babbler.closed_with().await, PROTOCOL);
+    assert_eq!(babbler.closed_with().await, Code::Protocol);
     eventually("all three ends are in the log", || {
         let log = server.log();
         log.contains("tunnel ended") && log.matches("no tunnel: ").count() == 2

@@ -59,10 +59,14 @@ impl Policy {
         last_port: Option<u16>,
         pool_size: u16,
     ) -> Self {
-        let quic = (transport == Transport::Any).then_some(Way::Quic);
         let last = last_port.filter(|last| *last != port).map(Way::H2At);
+        let over_tcp = [Way::H2].into_iter().chain(last);
         Self {
-            ways: quic.into_iter().chain([Way::H2]).chain(last).collect(),
+            ways: match transport {
+                Transport::Any => [Way::Quic].into_iter().chain(over_tcp).collect(),
+                Transport::OnlyQuic => vec![Way::Quic],
+                Transport::OnlyH2 => over_tcp.collect(),
+            },
             pool_size: pool_size.max(1),
         }
     }
@@ -166,6 +170,7 @@ mod tests {
             [Way::H2, Way::H2At(443)]
         );
         assert_eq!(ways(Transport::OnlyH2, None), [Way::H2]);
+        assert_eq!(ways(Transport::OnlyQuic, Some(443)), [Way::Quic]);
     }
 
     #[test]
