@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tunnel_common::budget::MemoryBudget;
+use tunnel_common::budget::{Carrier, MemoryBudget};
 use tunnel_common::escape::Escaped;
 use tunnel_common::identity::{KeyFingerprint, Label};
 use tunnel_common::splice::buffer::BufferPool;
@@ -18,8 +18,8 @@ use crate::link::dial::Dialler;
 use crate::link::dial_error::TlsError;
 use crate::link::keeper::Keeper;
 use crate::link::policy::Policy;
-use crate::link::quic;
 use crate::link::shared::Link;
+use crate::link::{h2, quic};
 use crate::status::Status;
 use crate::visit::Venue;
 
@@ -65,12 +65,13 @@ impl Client {
             known_relays: config.known_relays,
             clock: config.clock,
         };
-        let window = budget.first_window();
+        let window = budget.first_window(Carrier::Quic);
         let (timeouts, resolver) = (config.timeouts, config.resolver);
         let quic = quic::transport(config.congestion, window, &timeouts.quic);
+        let h2 = h2::OverTcp::new(config.congestion, budget.clone(), &timeouts);
         let (port, last_port) = (config.relay.port(), config.last_port);
         let policy = Policy::new(config.transport, port, last_port, config.pool_size);
-        let dialler = Dialler::new(config.relay, tls, quic, timeouts, resolver.clone())?;
+        let dialler = Dialler::new(config.relay, tls, (quic, h2), timeouts, resolver.clone())?;
         let venue = Arc::new(Venue {
             endpoints: [endpoint].into_iter().chain(second.transpose()?).collect(),
             pool: BufferPool::default(),

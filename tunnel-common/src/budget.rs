@@ -4,7 +4,8 @@
 //! Such a *stalled* stream is booked here at one window. While there is room a stalled visit may
 //! wait (a paused video is legal); when the bookings of one tunnel pass half of its window, or
 //! those of the process half of its budget, the streams that stalled first are told to go.
-//! The bookings also lower the window that each tunnel grants its peer.
+//! The bookings also lower the window that each tunnel grants its peer: a QUIC connection's, or
+//! those of the connections of an HTTP/2 pool, each of which is a tunnel of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,10 @@ use futures_util::task::AtomicWaker;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::watch;
 
-use crate::quic::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::{h2, quic};
+
+/// The largest window of any stream.
+const STREAM_WINDOW: u64 = quic::STREAM_WINDOW;
 
 /// The process's budget. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -24,7 +28,54 @@ pub struct MemoryBudget(Arc<Shared>);
 struct Shared {
     total: u64,
     ledger: Mutex<Ledger>,
-    window: watch::Sender<u64>,
+    room: watch::Sender<Room>,
+}
+
+/// What is left of the budget, as coarsely as windows follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    /// Half of what is left, so that two connections can be filled at once; a power of two, so that
+    /// it does not change with every booking.
+    half: u64,
+    /// Whether half of what may ever be booked is booked.
+    is_short: bool,
+}
+
+impl Room {
+    fn new(total: u64, booked: u64) -> Self {
+        let half = total.saturating_sub(booked) / 2;
+        Self {
+            half: 1 << half.max(1).ilog2(),
+            is_short: booked > total / 4,
+        }
+    }
+}
+
+/// What a tunnel is made of, as far as its windows go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// One QUIC connection.
+    Quic,
+    /// One of a pool of HTTP/2 connections, which together are filled as much as one of QUIC.
+    H2,
+}
+
+impl Carrier {
+    /// What one connection may have in flight towards us. At least two streams' windows: one may be
+    /// stalled and another still moves.
+    fn window(self, room: Room) -> u64 {
+        let (largest, share) = match self {
+            Self::Quic => (quic::CONNECTION_WINDOW, 1),
+            Self::H2 => (h2::CONNECTION_WINDOW.into(), h2::POOL.into()),
+        };
+        (room.half / share).clamp(2 * STREAM_WINDOW, largest)
+    }
+
+    /// What one tunnel may have booked: half of the smallest window that it can be lowered to, since
+    /// no more than half of the budget is ever booked.
+    fn limit(self, total: u64) -> u64 {
+        self.window(Room::new(total, total / 2)) / 2
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,41 +109,37 @@ struct Notice {
 impl MemoryBudget {
     /// A budget of `total` bytes.
     pub fn new(total: u64) -> Self {
-        let window = watch::Sender::new(connection_window(total, 0));
+        let room = watch::Sender::new(Room::new(total, 0));
         Self(Arc::new(Shared {
             total,
             ledger: Mutex::default(),
-            window,
+            room,
         }))
     }
 
     /// Opens the account of one tunnel.
-    pub fn tunnel(&self) -> TunnelBudget {
+    pub fn tunnel(&self, carrier: Carrier) -> TunnelBudget {
         let tunnel = self.0.lock().draw_number();
         TunnelBudget {
             tunnel,
+            limit: carrier.limit(self.0.total),
+            carrier,
             shared: self.0.clone(),
         }
     }
 
     /// The window in bytes that a connection begins with.
-    pub fn first_window(&self) -> u64 {
-        connection_window(self.0.total, 0)
+    pub fn first_window(&self, carrier: Carrier) -> u64 {
+        carrier.window(Room::new(self.0.total, 0))
     }
-}
 
-/// What one connection may have in flight towards us: half of what is left of the budget, so that
-/// two can be filled at once, in powers of two, so that it does not change with every booking. At
-/// least two streams' windows: one may be stalled and another still moves.
-fn connection_window(total: u64, booked: u64) -> u64 {
-    let half = (total.saturating_sub(booked) / 2).clamp(2 * STREAM_WINDOW, CONNECTION_WINDOW);
-    1 << half.ilog2()
-}
-
-/// What one tunnel may have booked: half of the smallest window that it can be lowered to, since
-/// no more than half of the budget is ever booked.
-fn tunnel_limit(total: u64) -> u64 {
-    connection_window(total, total / 2) / 2
+    /// How the windows of an HTTP/2 connection stand, now and at each change.
+    pub fn h2_windows(&self) -> H2Windows {
+        H2Windows {
+            lowest: u32::MAX,
+            room: self.0.room.subscribe(),
+        }
+    }
 }
 
 impl Shared {
@@ -100,10 +147,20 @@ impl Shared {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn publish_window(&self, booked: u64) {
-        let window = connection_window(self.total, booked);
-        self.window
-            .send_if_modified(|now| std::mem::replace(now, window) != window);
+    fn publish_room(&self, booked: u64) {
+        let room = Room::new(self.total, booked);
+        self.room
+            .send_if_modified(|now| std::mem::replace(now, room) != room);
+    }
+
+    /// Tells those to go who stand in the way of what `tunnel` has booked.
+    fn evict(&self, ledger: &mut Ledger, tunnel: &TunnelBudget) {
+        while let Some(number) = ledger.over_limit(tunnel, self.total) {
+            if let Some(notice) = ledger.remove(number) {
+                notice.give();
+            }
+        }
+        self.publish_room(ledger.booked);
     }
 }
 
@@ -130,6 +187,19 @@ impl Ledger {
         number
     }
 
+    /// Books more for a stream that has not been told to go.
+    fn raise(&mut self, number: u64, bytes: u64) {
+        let Some(entry) = self.bookings.get_mut(&number) else {
+            return;
+        };
+        let more = bytes.saturating_sub(entry.bytes);
+        entry.bytes += more;
+        self.booked += more;
+        if let Some(account) = self.tunnels.get_mut(&entry.tunnel) {
+            account.booked += more;
+        }
+    }
+
     fn remove(&mut self, number: u64) -> Option<Arc<Notice>> {
         let entry = self.bookings.remove(&number)?;
         self.booked -= entry.bytes;
@@ -144,9 +214,9 @@ impl Ledger {
     }
 
     /// The stream to be told next, of those that stand in the way of either limit.
-    fn over_limit(&self, tunnel: u64, total: u64) -> Option<u64> {
-        let account = self.tunnels.get(&tunnel)?;
-        if account.booked > tunnel_limit(total) {
+    fn over_limit(&self, tunnel: &TunnelBudget, total: u64) -> Option<u64> {
+        let account = self.tunnels.get(&tunnel.tunnel)?;
+        if account.booked > tunnel.limit {
             return account.bookings.first().copied();
         }
         if self.booked > total / 2 {
@@ -160,6 +230,9 @@ impl Ledger {
 #[derive(Clone, Debug)]
 pub struct TunnelBudget {
     tunnel: u64,
+    carrier: Carrier,
+    /// What it may have booked.
+    limit: u64,
     shared: Arc<Shared>,
 }
 
@@ -169,10 +242,10 @@ impl TunnelBudget {
     /// A tunnel's window is only ever lowered: to raise it again would grant new credit at once,
     /// for bytes of the old that nobody has read. It is at most halved.
     pub fn lower_windows(&self) -> LowerWindows {
-        let first = connection_window(self.shared.total, 0);
         LowerWindows {
-            granted: first,
-            window: self.shared.window.subscribe(),
+            carrier: self.carrier,
+            granted: self.carrier.window(Room::new(self.shared.total, 0)),
+            room: self.shared.room.subscribe(),
         }
     }
 
@@ -182,16 +255,12 @@ impl TunnelBudget {
         let notice = Arc::new(Notice::default());
         let mut ledger = self.shared.lock();
         let number = ledger.enter(self.tunnel, bytes, notice.clone());
-        while let Some(number) = ledger.over_limit(self.tunnel, self.shared.total) {
-            if let Some(notice) = ledger.remove(number) {
-                notice.give();
-            }
-        }
-        self.shared.publish_window(ledger.booked);
+        self.shared.evict(&mut ledger, self);
         Booking {
             number,
+            bytes,
             notice,
-            shared: self.shared.clone(),
+            tunnel: self.clone(),
         }
     }
 }
@@ -199,25 +268,63 @@ impl TunnelBudget {
 /// See [`TunnelBudget::lower_windows`].
 #[derive(Debug)]
 pub struct LowerWindows {
+    carrier: Carrier,
     granted: u64,
-    window: watch::Receiver<u64>,
+    room: watch::Receiver<Room>,
 }
 
 impl LowerWindows {
     /// Waits for the next lower window. Cancel safe.
     pub async fn next(&mut self) -> u64 {
-        let granted = self.granted;
+        let (carrier, granted) = (self.carrier, self.granted);
         let lower = self
-            .window
-            .wait_for(|window| *window < granted)
+            .room
+            .wait_for(|room| carrier.window(*room) < granted)
             .await
-            .map(|window| *window);
+            .map(|room| carrier.window(*room));
         match lower {
             Ok(window) => self.granted = window,
             // The budget is gone, and with it whatever could lower a window.
             Err(_) => return std::future::pending().await,
         }
         self.granted
+    }
+}
+
+/// See [`MemoryBudget::h2_windows`].
+#[derive(Debug)]
+pub struct H2Windows {
+    lowest: u32,
+    room: watch::Receiver<Room>,
+}
+
+/// How the windows of an HTTP/2 connection should stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct H2Window {
+    /// What the peer may send ahead on all streams together, in bytes. Only ever lower than before.
+    pub connection: u32,
+    /// Whether single streams should have no more than they begin with.
+    pub is_short: bool,
+}
+
+impl H2Windows {
+    /// How they stand now.
+    pub fn now(&mut self) -> H2Window {
+        let room = *self.room.borrow_and_update();
+        let window = u32::try_from(Carrier::H2.window(room)).unwrap_or(h2::CONNECTION_WINDOW);
+        self.lowest = self.lowest.min(window);
+        H2Window {
+            connection: self.lowest,
+            is_short: room.is_short,
+        }
+    }
+
+    /// Waits until they may stand otherwise. Never ready when the budget is gone.
+    pub async fn changed(mut self) -> Self {
+        match self.room.changed().await {
+            Ok(()) => self,
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 
@@ -232,11 +339,25 @@ impl Notice {
 #[derive(Debug)]
 pub struct Booking {
     number: u64,
+    bytes: u64,
     notice: Arc<Notice>,
-    shared: Arc<Shared>,
+    tunnel: TunnelBudget,
 }
 
 impl Booking {
+    /// Books more for it, if `bytes` are more: its window may have grown since. It stays in its
+    /// place among those that stalled.
+    pub fn raise(&mut self, bytes: u64) {
+        if bytes <= self.bytes {
+            return;
+        }
+        self.bytes = bytes;
+        let shared = &self.tunnel.shared;
+        let mut ledger = shared.lock();
+        ledger.raise(self.number, bytes);
+        shared.evict(&mut ledger, &self.tunnel);
+    }
+
     /// Ready when the stream must go, because others need its memory.
     pub fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.notice.waker.register(cx.waker());
@@ -250,122 +371,12 @@ impl Booking {
 
 impl Drop for Booking {
     fn drop(&mut self) {
-        let mut ledger = self.shared.lock();
+        let shared = &self.tunnel.shared;
+        let mut ledger = shared.lock();
         ledger.remove(self.number);
-        self.shared.publish_window(ledger.booked);
+        shared.publish_room(ledger.booked);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const AMPLE: u64 = 1 << 40;
-    /// Streams that one tunnel may have stalled: half its window.
-    const PER_TUNNEL: u64 = CONNECTION_WINDOW / 2 / STREAM_WINDOW;
-
-    fn evicted(booking: &Booking) -> bool {
-        booking
-            .poll_evicted(&mut Context::from_waker(std::task::Waker::noop()))
-            .is_ready()
-    }
-
-    #[test]
-    fn the_stream_that_stalled_first_goes_when_its_tunnel_is_half_full() {
-        let budget = MemoryBudget::new(AMPLE);
-        let (tunnel, other) = (budget.tunnel(), budget.tunnel());
-        let others = other.book(STREAM_WINDOW);
-        let mut bookings: Vec<_> = (0..PER_TUNNEL)
-            .map(|_| tunnel.book(STREAM_WINDOW))
-            .collect();
-        assert!(!bookings.iter().any(evicted));
-        bookings.push(tunnel.book(STREAM_WINDOW));
-        assert!(evicted(&bookings[0]));
-        assert!(!bookings[1..].iter().any(evicted));
-        assert!(!evicted(&others), "another tunnel pays nothing");
-    }
-
-    #[test]
-    fn the_stream_that_stalled_first_goes_when_the_process_is_half_full() {
-        let budget = MemoryBudget::new(4 * STREAM_WINDOW);
-        let bookings: Vec<_> = (0..3)
-            .map(|_| budget.tunnel().book(STREAM_WINDOW))
-            .collect();
-        assert_eq!(
-            bookings.iter().map(evicted).collect::<Vec<_>>(),
-            [true, false, false]
-        );
-    }
-
-    #[test]
-    fn a_dropped_booking_makes_room() {
-        let budget = MemoryBudget::new(4 * STREAM_WINDOW);
-        let tunnel = budget.tunnel();
-        for _ in 0..100 {
-            assert!(!evicted(&tunnel.book(STREAM_WINDOW)));
-        }
-        drop(tunnel);
-        let ledger = budget.0.lock();
-        assert_eq!(
-            (ledger.booked, ledger.bookings.len(), ledger.tunnels.len()),
-            (0, 0, 0)
-        );
-    }
-
-    #[test]
-    fn an_evicted_streams_memory_is_free_before_it_is_dropped_and_not_freed_twice() {
-        let budget = MemoryBudget::new(4 * STREAM_WINDOW);
-        let tunnel = budget.tunnel();
-        let bookings: Vec<_> = (0..10).map(|_| tunnel.book(STREAM_WINDOW)).collect();
-        assert_eq!(bookings.iter().filter(|b| evicted(b)).count(), 9);
-        assert_eq!(budget.0.lock().booked, STREAM_WINDOW);
-        drop(bookings);
-        assert_eq!(budget.0.lock().booked, 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_window_is_lowered_as_the_budget_fills_and_never_raised() {
-        let budget = MemoryBudget::new(2 * CONNECTION_WINDOW);
-        assert_eq!(budget.first_window(), CONNECTION_WINDOW);
-        let mut windows = budget.tunnel().lower_windows();
-        for _ in 0..3 {
-            drop(budget.tunnel().book(STREAM_WINDOW));
-        }
-        let _booking = budget.tunnel().book(STREAM_WINDOW);
-        assert_eq!(windows.next().await, CONNECTION_WINDOW / 2);
-        let waits = Duration::from_secs(3600);
-        assert!(
-            tokio::time::timeout(waits, windows.next()).await.is_err(),
-            "once is enough"
-        );
-    }
-
-    #[tokio::test]
-    async fn a_tunnel_that_comes_late_is_told_at_once() {
-        let budget = MemoryBudget::new(2 * CONNECTION_WINDOW);
-        let _booking = budget.tunnel().book(STREAM_WINDOW);
-        assert_eq!(
-            budget.tunnel().lower_windows().next().await,
-            CONNECTION_WINDOW / 2
-        );
-    }
-
-    #[test]
-    fn whatever_is_stalled_a_tunnel_has_a_streams_window_left() {
-        for total in (0..40).map(|power| 1_u64 << power) {
-            let smallest = connection_window(total, total / 2);
-            assert!(smallest >= tunnel_limit(total) + STREAM_WINDOW, "{total}");
-            assert!(2 * smallest >= connection_window(total, 0), "{total}");
-            assert!(tunnel_limit(total) >= STREAM_WINDOW, "{total}");
-        }
-    }
-
-    #[test]
-    fn a_small_machine_grants_small_windows() {
-        assert_eq!(connection_window(128 << 20, 0), 64 << 20);
-        assert_eq!(connection_window(0, 0), 2 * STREAM_WINDOW);
-        assert_eq!(connection_window(1 << 30, u64::MAX), 2 * STREAM_WINDOW);
-    }
-}
+mod tests;

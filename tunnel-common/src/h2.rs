@@ -6,6 +6,7 @@
 //! ```text
 //!   relay ── POST https://qtun/control ──▶ agent    200, bodies both ways: control frames
 //!   relay ── POST https://qtun/visit ────▶ agent    200 at once, bodies both ways: the visit
+//!   relay ── POST https://qtun/close ────▶ agent    `code` says why; the agent closes the connection
 //! ```
 //!
 //! A direction ends by trailers, and never otherwise: h2 forgets an end that has arrived with the
@@ -13,19 +14,26 @@
 
 use std::time::Duration;
 
-use h2::{Ping, PingPong, Reason, client, server};
-use http::{HeaderName, Method, Request, Uri, Version};
+use h2::{Reason, client, server};
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version};
 use rustls::ConnectionCommon;
-use tokio::time::{sleep, timeout};
 
 use crate::proof::{EXPORTER_LABEL, Exporter};
 use crate::wire::alpn;
 use crate::wire::code::Code;
 
-/// What a peer may send ahead on one stream to begin with.
+pub mod socket;
+
+/// What a peer may send ahead on one stream to begin with, and again when memory is short: 20 Mbit/s
+/// at 100 ms.
 pub const STREAM_WINDOW: u32 = 256 * 1024;
-/// What a peer may send ahead on all streams together: 512 full streams.
+/// What it may send ahead on one stream where the path needs so much: 335 Mbit/s at 100 ms.
+pub const MAX_STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+/// What a peer may send ahead on all streams together, at the most: 32 full streams.
 pub const CONNECTION_WINDOW: u32 = 128 * 1024 * 1024;
+/// Connections that one agent has to one relay at a time. Together they are to pin no more than one
+/// QUIC connection.
+pub const POOL: u32 = 4;
 /// Streams that the relay may have open on one connection.
 pub const MAX_STREAMS: u32 = 4096;
 /// Streams that the relay has opened and the agent not yet answered, on one connection. Far fewer
@@ -53,12 +61,12 @@ const SMALL_FRAMES_BUDGET: usize = CONNECTION_WINDOW as usize;
 /// The trailer that ends a direction; its value is empty.
 pub(crate) const END: HeaderName = HeaderName::from_static("end");
 
-/// The relay's settings.
-pub fn client_builder() -> client::Builder {
+/// The relay's settings. `window` is the connection's, in bytes.
+pub fn client_builder(window: u32) -> client::Builder {
     let mut builder = client::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(window)
         .max_frame_size(FRAME_BYTES)
         .max_header_list_size(HEADER_LIST_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
@@ -72,12 +80,12 @@ pub fn client_builder() -> client::Builder {
     builder
 }
 
-/// The agent's settings.
-pub fn server_builder() -> server::Builder {
+/// The agent's settings. `window` is the connection's, in bytes.
+pub fn server_builder(window: u32) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(window)
         .max_frame_size(FRAME_BYTES)
         .max_header_list_size(HEADER_LIST_BYTES)
         .max_send_buffer_size(SEND_BUFFER_BYTES)
@@ -88,22 +96,6 @@ pub fn server_builder() -> server::Builder {
         .max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
         .data_frame_budget(SMALL_FRAMES_BUDGET);
     builder
-}
-
-/// Watches whether the peer lives, by asking it again and again: ready when it has left a question
-/// unanswered for `within`, or the connection is gone. Never ready without `pings`: then somebody
-/// else asks.
-pub async fn silence(pings: Option<PingPong>, every: Duration, within: Duration) {
-    let Some(mut pings) = pings else {
-        return std::future::pending().await;
-    };
-    loop {
-        sleep(every).await;
-        let answered = timeout(within, pings.ping(Ping::opaque())).await;
-        if !matches!(answered, Ok(Ok(_))) {
-            return;
-        }
-    }
 }
 
 /// What only the two ends of this TLS session know, as [`quic::exporter`](crate::quic::exporter)
@@ -127,6 +119,9 @@ pub enum Purpose {
 
 const CONTROL_URI: &str = "https://qtun/control";
 const VISIT_URI: &str = "https://qtun/visit";
+const CLOSE_URI: &str = "https://qtun/close";
+/// The header that says why.
+const CLOSE_CODE: HeaderName = HeaderName::from_static("code");
 
 impl Purpose {
     /// The request that opens such a stream.
@@ -150,6 +145,23 @@ impl Purpose {
             _ => None,
         }
     }
+}
+
+/// The relay's last request: HTTP/2's client has no other way to say why it closes.
+pub(crate) fn close_request(code: Code) -> Request<()> {
+    let mut request = Purpose::Control.request();
+    *request.uri_mut() = Uri::from_static(CLOSE_URI);
+    let headers = request.headers_mut();
+    headers.insert(CLOSE_CODE, HeaderValue::from(code.number()));
+    request
+}
+
+/// Why the relay closes, if this is what it says.
+pub fn close_code<B>(request: &Request<B>) -> Option<Code> {
+    let is_close = request.method() == Method::POST && request.uri().path() == "/close";
+    let number = request.headers().get(CLOSE_CODE)?.to_str().ok()?;
+    let number: u64 = number.parse().ok()?;
+    is_close.then(|| number.into())
 }
 
 /// Where our codes stand among HTTP/2's: its own are below 2^16.
@@ -194,6 +206,20 @@ mod tests {
         let mut request = Purpose::Visit.request();
         *request.uri_mut() = Uri::from_static("https://qtun/");
         assert_eq!(Purpose::of(&request), None);
+    }
+
+    #[test]
+    fn a_close_says_why_and_is_nothing_else() {
+        for code in [Code::None, Code::Replaced, Code::Other(77)] {
+            let request = close_request(code);
+            assert_eq!(close_code(&request), Some(code));
+            assert_eq!(Purpose::of(&request), None);
+        }
+        assert_eq!(close_code(&Purpose::Control.request()), None);
+        let mut request = close_request(Code::None);
+        let headers = request.headers_mut();
+        headers.insert(CLOSE_CODE, HeaderValue::from_static("-1"));
+        assert_eq!(close_code(&request), None);
     }
 
     #[test]

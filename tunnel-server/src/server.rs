@@ -4,13 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use quinn::Endpoint;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-use tunnel_common::budget::MemoryBudget;
+use tunnel_common::budget::{Carrier, MemoryBudget};
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::wire::code::Code;
 
@@ -104,7 +105,7 @@ impl Server {
     pub fn bind(config: &Config) -> Result<Self, BindError> {
         let fingerprint = certificate_fingerprint(config)?;
         let budget = MemoryBudget::new(config.memory_budget);
-        let window = budget.first_window();
+        let window = budget.first_window(Carrier::Quic);
         let public = PublicPorts::bind(config)?;
         let api = ApiPort::bind(config, &public.addresses, window)?;
         let port = config.advertise_port.unwrap_or(public.addresses[0].port());
@@ -163,7 +164,8 @@ impl Server {
             let permits = Arc::new(Semaphore::new(
                 (max_visits / API_SHARE).max(MIN_API_CONNECTIONS),
             ));
-            let accepting = listener::accept(api, permits, state.clone(), h2::serve);
+            let serve = |tcp, address, state| h2::serve(Bytes::new(), tcp, address, state);
+            let accepting = listener::accept(api, permits, state.clone(), serve);
             state.tasks.spawn(accepting);
         }
         state.tasks.spawn(keep_up_admission(state.clone()));

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel_common::budget::MemoryBudget;
 use tunnel_common::identity::KeyFingerprint;
+use tunnel_common::quic::Congestion;
 use tunnel_common::splice::buffer::BufferPool;
 use tunnel_common::tls;
 
@@ -51,6 +52,8 @@ pub(crate) struct State {
     pub(crate) pool: BufferPool,
     /// What slow visitors may pin.
     pub(crate) budget: MemoryBudget,
+    /// Congestion control towards agents.
+    pub(crate) congestion: Congestion,
     /// How long to wait for what.
     pub(crate) timeouts: Timeouts,
     /// Every task of the relay.
@@ -82,6 +85,7 @@ impl State {
             visits: Arc::new(Visits::new(tls::random()?)),
             pool: BufferPool::default(),
             budget,
+            congestion: config.congestion,
             timeouts: config.timeouts,
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),

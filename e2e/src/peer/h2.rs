@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::{self, Connection};
 use http::Response;
 use rustls::pki_types::ServerName;
@@ -14,7 +15,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tunnel_common::h2::{Purpose, code, exporter, server_builder};
+use tunnel_common::h2::{CONNECTION_WINDOW, Purpose, close_code, exporter, server_builder};
 use tunnel_common::proof::Exporter;
 use tunnel_common::wire::alpn;
 use tunnel_common::wire::code::Code;
@@ -76,7 +77,7 @@ pub(super) async fn dial(
 /// What an agent tells the relay by default, but for so many visits at once, each of which may send
 /// so many bytes ahead.
 pub(super) fn settings(streams: u32, window: Option<u32>) -> server::Builder {
-    let mut settings = server_builder();
+    let mut settings = server_builder(CONNECTION_WINDOW);
     // One is for control.
     settings.max_concurrent_streams(streams + 1);
     if let Some(window) = window {
@@ -91,14 +92,16 @@ async fn accept(
     control: UnboundedSender<Accepted>,
     visits: UnboundedSender<Accepted>,
 ) -> Option<Code> {
+    let mut said = None;
     while let Some(accepted) = connection.accept().await {
-        let (request, mut respond) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) if error.is_go_away() && error.is_remote() => {
-                return error.reason().map(code);
-            }
-            Err(_) => return None,
+        let Ok((request, mut respond)) = accepted else {
+            return said;
         };
+        if let Some(code) = close_code(&request) {
+            said = Some(code);
+            connection.abrupt_shutdown(Reason::NO_ERROR);
+            continue;
+        }
         let to = match Purpose::of(&request).expect("a request of ours") {
             Purpose::Control => &control,
             Purpose::Visit => &visits,
@@ -110,7 +113,7 @@ async fn accept(
             let _ = to.send((PeerSend::H2(send), recv));
         }
     }
-    None
+    said
 }
 
 impl H2Link {

@@ -10,6 +10,7 @@ mod cut_off;
 mod endings;
 mod exits;
 mod files;
+mod h2_windows;
 mod hello;
 mod keys;
 mod limits;

@@ -16,8 +16,10 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tunnel_common::budget::MemoryBudget;
 use tunnel_common::h2::Purpose;
 use tunnel_common::stream::h2::connection::connect;
+use tunnel_common::stream::h2::settings::Settings;
 
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 // Codes of HTTP/2 (RFC 9113, 7).
@@ -88,11 +90,16 @@ async fn the_relays_end_of_an_http2_tunnel_stands_what_an_agent_may_do() {
     let names = CASES.map(|(case, _)| case);
     let arguments = [&[&address[..]], &names[..], &["--plain"]].concat();
     let mut agents = stranger("h2_agent.py", &arguments);
+    let settings = Settings {
+        ping_every: Duration::from_secs(2),
+        silence: Duration::from_secs(8),
+        budget: MemoryBudget::new(1 << 30),
+    };
     for (case, fate) in CASES {
         let (tcp, _) = soon("the agent dials", listener.accept())
             .await
             .expect("accepts");
-        let (opener, driver) = connect(tcp).await.expect("connects");
+        let (opener, driver) = connect(tcp, &settings).await.expect("connects");
         let using = async {
             let control = opener.open(Purpose::Control).await;
             let said = agents.says().await;

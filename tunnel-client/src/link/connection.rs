@@ -8,9 +8,11 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tunnel_common::budget::Carrier;
 use tunnel_common::proof::Exporter;
 use tunnel_common::quic::{describe, exporter, var_int};
 use tunnel_common::stream::control::{ControlRecv, ControlSend};
+use tunnel_common::stream::h2::connection::Broken;
 use tunnel_common::stream::h2::stream::H2Stream;
 use tunnel_common::stream::quic::{CONTROL_PRIORITY, QuicStream};
 use tunnel_common::stream::tunnel::TunnelStream;
@@ -50,8 +52,17 @@ pub(crate) struct H2Connection {
 pub(super) struct End {
     /// Fires when the connection should be closed.
     pub(super) wanted: CancellationToken,
-    /// Why it is over, once it is.
-    pub(super) why: OnceLock<String>,
+    /// Fires when it is over.
+    over: CancellationToken,
+    why: OnceLock<Closed>,
+}
+
+impl End {
+    /// The connection is over. The first reason counts.
+    pub(super) fn is_over(&self, why: Closed) {
+        let _ = self.why.set(why);
+        self.over.cancel();
+    }
 }
 
 /// Tells whether anything comes from the relay. Over QUIC the connection stays open while it is held.
@@ -78,6 +89,36 @@ pub(crate) struct Closed {
     pub(crate) is_silence: bool,
 }
 
+impl Closed {
+    /// The relay has said why.
+    pub(super) fn by_peer(code: Code) -> Self {
+        Self {
+            why: format!("closed by the peer: {code}"),
+            code: Some(code),
+            is_silence: false,
+        }
+    }
+
+    /// The relay has not.
+    pub(super) fn without_a_word() -> Self {
+        Self {
+            why: "closed by the peer".to_owned(),
+            code: None,
+            is_silence: false,
+        }
+    }
+}
+
+impl From<&Broken> for Closed {
+    fn from(broken: &Broken) -> Self {
+        Self {
+            why: broken.to_string(),
+            code: None,
+            is_silence: matches!(broken, Broken::Silent),
+        }
+    }
+}
+
 impl From<&quinn::ConnectionError> for Closed {
     fn from(error: &quinn::ConnectionError) -> Self {
         let code = match error {
@@ -95,11 +136,7 @@ impl From<&quinn::ConnectionError> for Closed {
 impl H2Connection {
     fn closed(&self) -> Closed {
         let why = self.end.why.get().cloned();
-        Closed {
-            why: why.unwrap_or_else(|| "the connection is over".to_owned()),
-            code: None,
-            is_silence: false,
-        }
+        why.unwrap_or_else(Closed::without_a_word)
     }
 }
 
@@ -139,11 +176,14 @@ impl Connection {
         }
     }
 
-    /// Why it is over, if it is.
-    pub(crate) fn close_reason(&self) -> Option<Closed> {
+    /// Ready when the connection is over, with the reason. Cancel safe.
+    pub(crate) async fn closed(&self) -> Closed {
         match self {
-            Self::Quic { connection, .. } => connection.close_reason().as_ref().map(Closed::from),
-            Self::H2(h2) => h2.end.why.get().map(|_| h2.closed()),
+            Self::Quic { connection, .. } => Closed::from(&connection.closed().await),
+            Self::H2(h2) => {
+                h2.end.over.cancelled().await;
+                h2.closed()
+            }
         }
     }
 
@@ -171,8 +211,16 @@ impl Connection {
         }
     }
 
-    /// Lowers what the relay may send ahead on all streams together. An HTTP/2 connection's window
-    /// stays as it is.
+    /// What it is made of, as far as memory goes.
+    pub(crate) fn carrier(&self) -> Carrier {
+        match self {
+            Self::Quic { .. } => Carrier::Quic,
+            Self::H2(_) => Carrier::H2,
+        }
+    }
+
+    /// Lowers what the relay may send ahead on all streams together. An HTTP/2 connection follows the
+    /// budget by itself.
     pub(crate) fn lower_window(&self, bytes: u64) {
         if let Self::Quic { connection, .. } = self {
             connection.set_receive_window(var_int(bytes));

@@ -17,6 +17,7 @@ use super::belief::{Belief, TlsSettings};
 use super::connection::Connection;
 use super::control::Control;
 use super::dial_error::{DialError, TlsError};
+use super::h2::OverTcp;
 use super::policy::Way;
 use super::relay_trust::Rule;
 use super::verifier::Slots;
@@ -32,6 +33,7 @@ pub(crate) struct Dialler {
     relay: RelayAddr,
     belief: Belief,
     quic: Arc<TransportConfig>,
+    h2: OverTcp,
     timeouts: Timeouts,
     resolver: Arc<dyn Resolve>,
 }
@@ -64,7 +66,7 @@ impl Dialler {
     pub(crate) fn new(
         relay: RelayAddr,
         tls: TlsSettings,
-        quic: TransportConfig,
+        (quic, h2): (TransportConfig, OverTcp),
         timeouts: Timeouts,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, TlsError> {
@@ -72,6 +74,7 @@ impl Dialler {
             belief: Belief::new(relay.clone(), tls)?,
             relay,
             quic: Arc::new(quic),
+            h2,
             timeouts,
             resolver,
         })
@@ -155,7 +158,7 @@ impl Dialler {
                         address.set_port(port);
                     }
                     let tls = Arc::new(self.belief.client(rule, &slots, alpn::H2)?);
-                    h2::connect(address, host, tls, self.timeouts).await
+                    h2::connect(address, host, tls, &self.h2).await
                 }
             };
             outcome(connected, address, rule, &slots)

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -13,41 +14,69 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tunnel_common::h2::{MAX_STREAMS, Purpose, exporter, silence};
+use tunnel_common::budget::MemoryBudget;
+use tunnel_common::h2::{MAX_STREAMS, Purpose, exporter, socket};
 use tunnel_common::proof::Exporter;
-use tunnel_common::stream::h2::connection::{Acceptor, serve};
+use tunnel_common::quic::Congestion;
+use tunnel_common::stream::h2::connection::{Acceptor, Broken, serve};
+use tunnel_common::stream::h2::settings::Settings;
 use tunnel_common::stream::h2::stream::H2Stream;
 use tunnel_common::wire::code::Code;
 
-use super::connection::{Connection, End, H2Connection};
+use super::connection::{Closed, Connection, End, H2Connection};
 use super::dial_error::DialError;
 use crate::config::Timeouts;
 
 /// A relay has one control stream with us; more are nobody's.
 const CONTROL_STREAMS: usize = 1;
 
+/// The settings of all attempts over TCP.
+#[derive(Debug)]
+pub(crate) struct OverTcp {
+    congestion: Congestion,
+    settings: Settings,
+    /// For a connection and its handshakes.
+    handshake: Duration,
+}
+
+impl OverTcp {
+    /// Windows follow `budget`.
+    pub(crate) fn new(congestion: Congestion, budget: MemoryBudget, timeouts: &Timeouts) -> Self {
+        let settings = Settings {
+            ping_every: timeouts.quic.keep_alive,
+            silence: timeouts.h2_silence,
+            budget,
+        };
+        Self {
+            congestion,
+            settings,
+            handshake: timeouts.tcp_handshake,
+        }
+    }
+}
+
 /// Connects to the relay `host` at `address`.
 pub(super) async fn connect(
     address: SocketAddr,
     host: &str,
     tls: Arc<ClientConfig>,
-    timeouts: Timeouts,
+    over: &OverTcp,
 ) -> Result<Connection, DialError> {
     let failed = |error| DialError::Tcp(address, error);
     let handshakes = async {
         let tcp = TcpStream::connect(address).await?;
-        tcp.set_nodelay(true)?;
+        socket::prepare(&tcp, over.congestion);
         let tls = TlsConnector::from(tls).connect(name(host)?, tcp).await?;
         let exporter = exporter(tls.get_ref().1);
         let exporter = exporter.ok_or_else(|| io::Error::other("it is no relay"))?;
-        let acceptor = serve(tls).await.map_err(io::Error::other)?;
+        let acceptor = serve(tls, &over.settings).await.map_err(io::Error::other)?;
         Ok((acceptor, exporter))
     };
-    let (acceptor, exporter) = match timeout(timeouts.tcp_handshake, handshakes).await {
+    let (acceptor, exporter) = match timeout(over.handshake, handshakes).await {
         Ok(shaken) => shaken.map_err(failed)?,
         Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
     };
-    Ok(Connection::H2(drive(acceptor, address, exporter, timeouts)))
+    Ok(Connection::H2(drive(acceptor, address, exporter)))
 }
 
 /// An address is looked for in a certificate as an address.
@@ -63,7 +92,6 @@ fn drive(
     mut acceptor: Acceptor<TlsStream<TcpStream>>,
     address: SocketAddr,
     exporter: Exporter,
-    timeouts: Timeouts,
 ) -> H2Connection {
     let (control_sender, control) = mpsc::channel(CONTROL_STREAMS);
     let (visits_sender, visits) = mpsc::channel(MAX_STREAMS as usize);
@@ -76,8 +104,12 @@ fn drive(
                 control: control_sender,
                 visits: visits_sender,
             };
-            let why = accept(&mut acceptor, &streams, &end, timeouts).await;
-            let _ = end.why.set(why);
+            let broken = accept(&mut acceptor, &streams, &end).await;
+            end.is_over(match (acceptor.closed(), broken) {
+                (Some(code), _) => Closed::by_peer(code),
+                (None, Some(broken)) => Closed::from(&broken),
+                (None, None) => Closed::without_a_word(),
+            });
         }
     });
     H2Connection {
@@ -96,16 +128,12 @@ struct Streams {
     visits: mpsc::Sender<H2Stream>,
 }
 
-/// Moves the connection until it is over, and says why.
+/// Moves the connection until it is over, and says why if it did not end well.
 async fn accept(
     acceptor: &mut Acceptor<TlsStream<TcpStream>>,
     streams: &Streams,
     end: &End,
-    timeouts: Timeouts,
-) -> String {
-    let pings = acceptor.ping_pong();
-    let silent = silence(pings, timeouts.quic.keep_alive, timeouts.h2_silence);
-    tokio::pin!(silent);
+) -> Option<Broken> {
     let mut closing = Closing::NotYet;
     loop {
         tokio::select! {
@@ -113,10 +141,9 @@ async fn accept(
                 // One that nobody wants, or for which there is no room, is dropped, which resets it.
                 Some(Ok((Purpose::Control, stream))) => drop(streams.control.try_send(stream)),
                 Some(Ok((Purpose::Visit, stream))) => drop(streams.visits.try_send(stream)),
-                Some(Err(error)) => return error.to_string(),
-                None => return "closed by the peer".to_owned(),
+                Some(Err(broken)) => return Some(broken),
+                None => return None,
             },
-            () = &mut silent => return "the peer has fallen silent".to_owned(),
             () = end.wanted.cancelled(), if closing == Closing::NotYet => {
                 closing = Closing::Asked;
                 acceptor.close(Code::Draining);

@@ -7,7 +7,7 @@ mod control;
 pub(crate) mod dial;
 pub mod dial_error;
 mod grant;
-mod h2;
+pub(crate) mod h2;
 pub(crate) mod keeper;
 pub mod known_relays;
 mod lost;

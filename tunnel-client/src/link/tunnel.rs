@@ -2,8 +2,10 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tunnel_common::budget::TunnelBudget;
@@ -60,7 +62,10 @@ impl Tunnel {
         let exporter = connection.exporter().ok_or(TunnelError::Exporter)?;
         let asked = control.ask(link.wishes(&exporter)?, &link.venue.timeouts);
         let granted = asked.await;
-        let granted = granted.map_err(|error| root_cause(&connection, error.into()))?;
+        let granted = match granted {
+            Ok(granted) => granted,
+            Err(error) => return Err(root_cause(&connection, link, error.into()).await),
+        };
         let published = published(link, &granted)?;
         let (relay, relay_id) = (connection.remote_address(), Escaped(&welcome.relay_id));
         info!(%relay, %relay_id, transport = connection.transport(), "tunnel serves");
@@ -108,7 +113,7 @@ async fn serve(
     link: &Link,
     shutdown: &CancellationToken,
 ) -> Result<(), TunnelError> {
-    let account = link.budget.tunnel();
+    let account = link.budget.tunnel(connection.carrier());
     let mut visits = pin!(accept_visits(connection, &link.venue, &account));
     let mut windows = account.lower_windows();
     let rewindow = async {
@@ -117,7 +122,9 @@ async fn serve(
         }
     };
     tokio::select! {
-        error = follow_grants(&mut control, link) => return Err(root_cause(connection, error)),
+        error = follow_grants(&mut control, link) => {
+            return Err(root_cause(connection, link, error).await);
+        }
         error = &mut visits => return Err(ControlFailure::Connection(error).into()),
         () = rewindow => {}
         () = shutdown.cancelled() => {}
@@ -144,11 +151,16 @@ async fn follow_grants(control: &mut Control, link: &Link) -> TunnelError {
     }
 }
 
-/// Where the connection itself is gone, that is why everything on it failed.
-fn root_cause(connection: &Connection, error: TunnelError) -> TunnelError {
-    match connection.close_reason() {
-        Some(reason) => ControlFailure::Connection(reason).into(),
-        None => error,
+/// Where the connection itself goes, that is why everything on it failed. It may be heard a moment
+/// after the control stream broke.
+async fn root_cause(connection: &Connection, link: &Link, error: TunnelError) -> TunnelError {
+    let patience = match error {
+        TunnelError::Control(ControlFailure::Control(_)) => link.venue.timeouts.goodbye,
+        _ => Duration::ZERO,
+    };
+    match timeout(patience, connection.closed()).await {
+        Ok(reason) => ControlFailure::Connection(reason).into(),
+        Err(_) => error,
     }
 }
 

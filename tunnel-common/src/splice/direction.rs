@@ -176,7 +176,8 @@ impl Direction {
         }
     }
 
-    /// Books the source's memory once the sink has been blocked for long enough to be *stalled*.
+    /// Books the source's memory once the sink has been blocked for long enough to be *stalled*, and
+    /// more when the source's window grows meanwhile.
     pub(super) fn book_if_stalled(
         &mut self,
         stalled: bool,
@@ -185,10 +186,12 @@ impl Direction {
     ) {
         if let Some(blocked) = &mut self.blocked
             && stalled
-            && blocked.booking.is_none()
-            && source.pinned_bytes() > 0
         {
-            blocked.booking = Some(budget.book(source.pinned_bytes()));
+            match &mut blocked.booking {
+                Some(booking) => booking.raise(source.pinned_bytes()),
+                None if source.pinned_bytes() == 0 => {}
+                none => *none = Some(budget.book(source.pinned_bytes())),
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
+use tunnel_common::budget::Carrier;
 use tunnel_common::h2::Purpose;
 use tunnel_common::quic::{describe, var_int};
 use tunnel_common::stream::control::{ControlRecv, ControlSend};
@@ -31,17 +32,30 @@ pub(crate) struct H2Connection {
 /// How an HTTP/2 connection ends, told between its handles and its driver.
 #[derive(Debug, Default)]
 pub(crate) struct End {
-    /// Fires when the connection should be cut.
+    /// Fires when the connection should be closed …
     wanted: CancellationToken,
+    /// … by this, because of that.
+    last_word: OnceLock<(Opener, Code)>,
     /// Fires when it is over.
     over: CancellationToken,
     why: OnceLock<String>,
 }
 
 impl End {
-    /// Ready when the connection should be cut. Cancel safe.
+    /// Ready when the connection should be closed. Cancel safe.
     pub(crate) async fn wanted(&self) {
         self.wanted.cancelled().await;
+    }
+
+    /// Tells the agent why the connection is closed; ready when it will not hear. An agent that hears
+    /// closes the connection itself, since our close could overtake our words.
+    pub(crate) async fn tell(&self) {
+        let Some((opener, code)) = self.last_word.get() else {
+            return;
+        };
+        if opener.close(*code).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The connection is over. The first reason counts.
@@ -122,19 +136,41 @@ impl Connection {
         }
     }
 
-    /// Ends it, and every stream. Over HTTP/2 the agent does not hear the code: what matters was said
-    /// on the control stream.
+    /// Ends it, and every stream, as soon as the agent has heard why, or does not within the time that
+    /// its driver gives it.
     pub(crate) fn close(&self, code: Code) {
         match self {
             Self::Quic(connection) => {
                 connection.close(code.into(), code.to_string().as_bytes());
             }
-            Self::H2(connection) => connection.end.wanted.cancel(),
+            Self::H2(connection) => {
+                // The first reason counts.
+                let _ = connection
+                    .end
+                    .last_word
+                    .set((connection.opener.clone(), code));
+                connection.end.wanted.cancel();
+            }
         }
     }
 
-    /// Lowers what the agent may send ahead on all streams together. An HTTP/2 connection's window
-    /// stays as it is.
+    /// Ends an HTTP/2 connection at once, without a word: the agent has had its time to hear.
+    pub(crate) fn cut(&self) {
+        if let Self::H2(connection) = self {
+            connection.end.wanted.cancel();
+        }
+    }
+
+    /// What it is made of, as far as memory goes.
+    pub(crate) fn carrier(&self) -> Carrier {
+        match self {
+            Self::Quic(_) => Carrier::Quic,
+            Self::H2(_) => Carrier::H2,
+        }
+    }
+
+    /// Lowers what the agent may send ahead on all streams together. An HTTP/2 connection follows the
+    /// budget by itself.
     pub(crate) fn lower_window(&self, bytes: u64) {
         if let Self::Quic(connection) = self {
             connection.set_receive_window(var_int(bytes));

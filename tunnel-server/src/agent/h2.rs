@@ -2,20 +2,26 @@
 //! streams: the relay is the client.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
-use tunnel_common::h2::{exporter, silence};
+use tunnel_common::h2::{exporter, socket};
 use tunnel_common::stream::h2::connection::{Driver, connect};
+use tunnel_common::stream::h2::settings::Settings;
 
 use super::connection::{Connection, End, H2Connection};
 use super::identity::Identity;
 use super::session::{self, Proven};
 use crate::public::refusal::send_and_close;
+use crate::public::replay::Replay;
 use crate::state::State;
 
 /// Why a TCP connection became no tunnel.
@@ -35,12 +41,10 @@ enum NoTunnel {
     H2(#[from] h2::Error),
 }
 
-/// Serves one TCP connection to its end. Dropping the future cuts it.
-pub(crate) async fn serve<S>(stream: S, address: SocketAddr, state: Arc<State>)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let establishing = establish(stream, &state);
+/// Serves one TCP connection, of which `read` has been read, to its end. Dropping the future cuts it.
+pub(crate) async fn serve(read: Bytes, tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
+    socket::prepare(&tcp, state.congestion);
+    let establishing = establish(Replay::new(read, tcp), &state);
     let established = match state.shutdown.run_until_cancelled(establishing).await {
         Some(established) => established,
         None => return,
@@ -69,18 +73,29 @@ where
             }
         };
         let proven = proven(&tls)?;
-        let (opener, driver) = connect(tls).await?;
+        let (opener, driver) = connect(tls, &settings(state)).await?;
         Ok::<_, NoTunnel>((opener, driver, proven))
     };
     let established = timeout(state.timeouts.api_tls, handshakes).await;
     let (opener, driver, proven) = established.map_err(|_| NoTunnel::Timeout)??;
     let end = Arc::new(End::default());
-    state.tasks.spawn(drive(driver, end.clone(), state.clone()));
+    let driving = drive(driver, end.clone(), state.timeouts.goodbye);
+    state.tasks.spawn(driving);
     let connection = H2Connection::new(opener, end);
     Ok((Connection::H2(connection), proven))
 }
 
-/// What the handshake proved. One that agreed on no protocol is none of ours.
+fn settings(state: &State) -> Settings {
+    Settings {
+        ping_every: state.timeouts.quic.keep_alive,
+        silence: state.timeouts.h2_silence,
+        budget: state.budget.clone(),
+    }
+}
+
+/// What the handshake proved. One that agreed on no protocol is none of ours: rustls answers a peer
+/// whose protocols are all others with the alert for it, but one that offers none completes the
+/// handshake, and the alert can not be asked for then.
 fn proven<S>(tls: &TlsStream<S>) -> Result<Proven, NoTunnel> {
     let (_, session) = tls.get_ref();
     let exporter = exporter(session).ok_or(NoTunnel::Protocol)?;
@@ -90,21 +105,25 @@ fn proven<S>(tls: &TlsStream<S>) -> Result<Proven, NoTunnel> {
     Ok(Proven { main, exporter })
 }
 
-/// Moves a connection to its end: its own, the agent's silence, or ours.
-async fn drive<S>(mut driver: Driver<TlsStream<S>>, end: Arc<End>, state: Arc<State>)
+/// Moves a connection to its end: its own, the agent's silence, or ours, of which the agent hears
+/// within `goodbye`.
+async fn drive<S>(driver: Driver<TlsStream<S>>, end: Arc<End>, goodbye: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let pings = driver.ping_pong();
-    let clocks = state.timeouts;
-    let silent = silence(pings, clocks.quic.keep_alive, clocks.h2_silence);
+    let mut driver = pin!(driver);
     let why = tokio::select! {
-        ended = driver => match ended {
+        ended = &mut driver => match ended {
             Ok(()) => "closed by the agent".to_owned(),
             Err(error) => error.to_string(),
         },
-        () = silent => "the peer has fallen silent".to_owned(),
-        () = end.wanted() => "closed".to_owned(),
+        () = end.wanted() => {
+            tokio::select! {
+                _ = driver => {}
+                _ = timeout(goodbye, end.tell()) => {}
+            }
+            "closed".to_owned()
+        }
     };
     end.is_over(why);
 }

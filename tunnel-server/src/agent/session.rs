@@ -82,7 +82,10 @@ async fn serve_agent(
     let (reader, writer, hello) = greeting;
     let mut mouth = Mouth::new(writer, state.timeouts.control_write);
     let Proven { main, exporter } = proven;
-    let tunnel = Tunnel::new(connection.clone(), state.budget.tunnel());
+    let tunnel = Tunnel::new(
+        connection.clone(),
+        state.budget.tunnel(connection.carrier()),
+    );
     let mut presence = Presence::new(tunnel, hello, main, exporter);
     let talked = talk(reader, &mut mouth, &mut presence, state).await;
     let has_published = presence.has_published();
@@ -105,7 +108,9 @@ async fn tell_refusal(connection: &Connection, mouth: Mouth, refused: Refused, s
             connection.closed().await;
         }
     };
-    let _ = timeout(state.timeouts.goodbye, telling).await;
+    if timeout(state.timeouts.goodbye, telling).await.is_err() {
+        connection.cut();
+    }
 }
 
 /// What an agent that has published does is told; others come and go by the thousand.

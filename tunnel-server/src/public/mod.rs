@@ -3,6 +3,6 @@
 mod arrival;
 pub(crate) mod listener;
 pub(crate) mod refusal;
-mod replay;
+pub(crate) mod replay;
 mod route;
 pub(crate) mod visit;

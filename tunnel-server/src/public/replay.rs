@@ -9,14 +9,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Reads `first`, then what the connection brings.
 #[derive(Debug)]
-pub(super) struct Replay<S> {
+pub(crate) struct Replay<S> {
     first: Bytes,
     then: S,
 }
 
 impl<S> Replay<S> {
     /// `first` is what has been read of `then`.
-    pub(super) fn new(first: Bytes, then: S) -> Self {
+    pub(crate) fn new(first: Bytes, then: S) -> Self {
         Self { first, then }
     }
 }

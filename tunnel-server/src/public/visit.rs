@@ -32,7 +32,6 @@ use tunnel_common::wire::frame::EndpointRef;
 
 use super::arrival::addresses;
 use super::refusal::send_and_close;
-use super::replay::Replay;
 use super::route::{Route, route};
 use crate::agent::h2;
 use crate::agent::open::{Offline, Passage, open};
@@ -100,9 +99,9 @@ async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
         Some(Reception::Pass(passage)) => pass(visitor, *passage, state).await,
         Some(Reception::Api(hello)) => {
             debug!("an agent comes through the public port");
-            let connection = Replay::new(hello, visitor.connection);
+            let address = visitor.addresses.visitor;
             // Apart: a visitor must not pay for the room that an agent needs.
-            let agent = h2::serve(connection, visitor.addresses.visitor, state.clone());
+            let agent = h2::serve(hello, visitor.connection, address, state.clone());
             Box::pin(agent).await;
         }
         Some(Reception::Refuse(last_words)) => {

@@ -6,6 +6,7 @@ use quinn::{Endpoint, ServerConfig};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
+use tunnel_common::budget::MemoryBudget;
 use tunnel_common::clock::Clock;
 use tunnel_common::quic::Congestion;
 use tunnel_common::tls;
@@ -66,9 +67,10 @@ fn dialler(
         clock: Clock::default(),
     };
     let transport = quic::transport(Congestion::default(), 1 << 20, &timeouts.quic);
+    let h2 = OverTcp::new(Congestion::default(), MemoryBudget::new(1 << 30), &timeouts);
     let relay = "relay.example.com".parse().expect("a relay");
     let resolver = Arc::new(Addresses(addresses));
-    Dialler::new(relay, tls, transport, timeouts, resolver).expect("a dialler")
+    Dialler::new(relay, tls, (transport, h2), timeouts, resolver).expect("a dialler")
 }
 
 fn hello() -> Hello {

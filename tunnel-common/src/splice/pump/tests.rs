@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::super::buffer::{BufferPool, Held};
 use super::super::options::Timeouts;
 use super::*;
-use crate::budget::MemoryBudget;
+use crate::budget::{Carrier, MemoryBudget};
 use crate::quic::STREAM_WINDOW;
 
 /// An end whose peer is the test.
@@ -156,7 +156,7 @@ impl End for Scripted {
 fn options() -> Options {
     Options {
         pool: BufferPool::default(),
-        budget: MemoryBudget::new(1 << 40).tunnel(),
+        budget: MemoryBudget::new(1 << 40).tunnel(Carrier::Quic),
         timeouts: Timeouts::default(),
         meter: Arc::default(),
     }
@@ -327,7 +327,7 @@ async fn a_reader_who_drips_is_stalled_all_the_same() {
         a.clone(),
         b,
         Options {
-            budget: budget.tunnel(),
+            budget: budget.tunnel(Carrier::Quic),
             ..options()
         },
     );
@@ -414,7 +414,7 @@ async fn a_stalled_stream_goes_when_others_need_its_memory() {
             a,
             b,
             Options {
-                budget: budget.tunnel(),
+                budget: budget.tunnel(Carrier::Quic),
                 ..options()
             },
         )

@@ -8,19 +8,24 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 use h2::server::{self, SendResponse};
-use h2::{PingPong, RecvStream};
+use h2::{Reason, RecvStream};
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use super::leaving::{Exit, Leaving};
+use super::settings::Settings;
 use super::stream::H2Stream;
-use crate::h2::{MAX_UNANSWERED, Purpose, client_builder, reason, server_builder};
+use super::watch::{Counted, Watch, Watched, Windows};
+use crate::h2::{
+    MAX_UNANSWERED, Purpose, client_builder, close_code, close_request, code, reason,
+    server_builder,
+};
 use crate::wire::code::Code;
 
 /// Why no stream could be opened.
@@ -35,12 +40,40 @@ pub enum OpenError {
     Closed,
 }
 
+/// Why a connection has ended that did not end well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Broken {
+    /// The peer is not there any more.
+    #[error("the peer has fallen silent")]
+    Silent,
+    /// The peer has closed it, and said why.
+    #[error("closed by the peer: {0}")]
+    Closed(Code),
+    /// The peer broke the rules, or says that we did, or the socket is gone.
+    #[error(transparent)]
+    H2(h2::Error),
+}
+
+impl From<h2::Error> for Broken {
+    fn from(error: h2::Error) -> Self {
+        match error.reason().map(code) {
+            Some(Code::Other(_)) | None => Self::H2(error),
+            Some(code) if error.is_go_away() && error.is_remote() => Self::Closed(code),
+            Some(_) => Self::H2(error),
+        }
+    }
+}
+
 /// Makes the relay's end. It waits for no answer of the peer; the caller sets the deadline.
-pub async fn connect<T>(io: T) -> Result<(Opener, Driver<T>), h2::Error>
+pub async fn connect<T>(io: T, settings: &Settings) -> Result<(Opener, Driver<T>), h2::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let (requests, connection) = client_builder().handshake(io).await?;
+    let (io, received) = Counted::new(io);
+    let window = settings.first_window();
+    let (requests, mut connection) = client_builder(window).handshake(io).await?;
+    let pings = connection.ping_pong();
     let (exit, leaving) = Leaving::new();
     let unanswered = Arc::new(Semaphore::new(MAX_UNANSWERED));
     let opener = Opener {
@@ -49,6 +82,7 @@ where
         exit,
     };
     let driver = Driver {
+        watch: Watch::new(pings, received, window, settings),
         connection,
         leaving,
         unanswered,
@@ -89,90 +123,137 @@ impl Opener {
     }
 }
 
+impl Opener {
+    /// Asks the agent to close the connection because of `code`, and waits until it does: then the
+    /// driver is ready as well. An error means that it is gone, or will not.
+    pub async fn close(&self, code: Code) -> Result<(), OpenError> {
+        let mut requests = self.requests.clone();
+        poll_fn(|cx| requests.poll_ready(cx))
+            .await
+            .map_err(OpenError::Gone)?;
+        let (answer, _) = requests
+            .send_request(close_request(code), true)
+            .map_err(OpenError::Gone)?;
+        drop(requests);
+        answer.await.map(drop).map_err(OpenError::Gone)
+    }
+}
+
 /// Moves the relay's end: a future that is ready when the connection is over.
 #[derive(Debug)]
 #[must_use = "nothing moves unless the driver is polled"]
-pub struct Driver<T: AsyncRead + AsyncWrite> {
-    connection: client::Connection<T, Bytes>,
+pub struct Driver<T: AsyncRead + AsyncWrite + Unpin> {
+    connection: client::Connection<Counted<T>, Bytes>,
+    watch: Watch,
     leaving: Leaving,
     unanswered: Arc<Semaphore>,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    /// For the one who watches whether the peer lives; `None` the second time.
-    pub fn ping_pong(&mut self) -> Option<PingPong> {
-        self.connection.ping_pong()
-    }
-
-    /// Changes what the peer may send ahead on each stream, up to 2^31-1 bytes. Fails while an
-    /// earlier change has not been confirmed.
-    pub fn set_stream_window(&mut self, bytes: u32) -> Result<(), h2::Error> {
-        self.connection.set_initial_window_size(bytes)
-    }
-
-    /// Changes what the peer may send ahead on all streams together, up to 2^31-1 bytes.
-    pub fn set_connection_window(&mut self, bytes: u32) {
-        self.connection.set_target_window_size(bytes);
-    }
-}
-
 impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
-    type Output = Result<(), h2::Error>;
+    type Output = Result<(), Broken>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.leaving.poll(cx);
-        Pin::new(&mut self.connection).poll(cx)
+        let this = &mut *self;
+        loop {
+            this.leaving.poll(cx);
+            if let Poll::Ready(ended) = Pin::new(&mut this.connection).poll(cx) {
+                return Poll::Ready(ended.map_err(Into::into));
+            }
+            match this.watch.poll(cx, &mut this.connection) {
+                Watched::Quiet => return Poll::Pending,
+                Watched::Changed => {}
+                Watched::Dead => return Poll::Ready(Err(Broken::Silent)),
+            }
+        }
     }
 }
 
-impl<T: AsyncRead + AsyncWrite> Drop for Driver<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> Windows for client::Connection<T, Bytes> {
+    fn set_stream(&mut self, bytes: u32) -> Result<(), h2::Error> {
+        self.set_initial_window_size(bytes)
+    }
+
+    fn set_connection(&mut self, bytes: u32) {
+        self.set_target_window_size(bytes);
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Windows for server::Connection<T, Bytes> {
+    fn set_stream(&mut self, bytes: u32) -> Result<(), h2::Error> {
+        self.set_initial_window_size(bytes)
+    }
+
+    fn set_connection(&mut self, bytes: u32) {
+        self.set_target_window_size(bytes);
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Drop for Driver<T> {
     fn drop(&mut self) {
         self.unanswered.close();
     }
 }
 
 /// Makes the agent's end. Waits for the relay's first bytes; the caller sets the deadline.
-pub async fn serve<T>(io: T) -> Result<Acceptor<T>, h2::Error>
+pub async fn serve<T>(io: T, settings: &Settings) -> Result<Acceptor<T>, h2::Error>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let connection = server_builder().handshake(io).await?;
+    let (io, received) = Counted::new(io);
+    let window = settings.first_window();
+    let mut connection = server_builder(window).handshake(io).await?;
+    let pings = connection.ping_pong();
     let (exit, leaving) = Leaving::new();
     Ok(Acceptor {
+        watch: Watch::new(pings, received, window, settings),
         connection,
         leaving,
         exit,
+        closed: None,
     })
 }
 
 /// Accepts the relay's streams, and moves the agent's end meanwhile.
 #[derive(Debug)]
 pub struct Acceptor<T> {
-    connection: server::Connection<T, Bytes>,
+    connection: server::Connection<Counted<T>, Bytes>,
+    watch: Watch,
     leaving: Leaving,
     exit: Exit,
+    closed: Option<Code>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Acceptor<T> {
     /// The next stream, answered already; `None` when the connection has ended. To be called again
     /// at once: what comes of the stream is for another task. Cancel safe.
-    pub async fn accept(&mut self) -> Option<Result<(Purpose, H2Stream), h2::Error>> {
+    pub async fn accept(&mut self) -> Option<Result<(Purpose, H2Stream), Broken>> {
         poll_fn(|cx| self.poll_accept(cx)).await
     }
 
     fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<(Purpose, H2Stream), h2::Error>>> {
+    ) -> Poll<Option<Result<(Purpose, H2Stream), Broken>>> {
         loop {
             self.leaving.poll(cx);
             // The future holds nothing between polls: a new one each time is as good as one kept.
-            let accepted = ready!(pin!(self.connection.accept()).poll(cx));
+            let accepted = pin!(self.connection.accept()).poll(cx);
             let (request, respond) = match accepted {
-                Some(Ok(accepted)) => accepted,
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => return Poll::Ready(None),
+                Poll::Ready(Some(Ok(accepted))) => accepted,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => match self.watch.poll(cx, &mut self.connection) {
+                    Watched::Quiet => return Poll::Pending,
+                    Watched::Changed => continue,
+                    Watched::Dead => return Poll::Ready(Some(Err(Broken::Silent))),
+                },
             };
+            if let Some(code) = close_code(&request) {
+                self.closed = self.closed.or(Some(code));
+                // Nothing is left to be said, and the relay waits for our close.
+                self.connection.abrupt_shutdown(Reason::NO_ERROR);
+                continue;
+            }
             if let Some(stream) = self.answer(request, respond) {
                 return Poll::Ready(Some(Ok(stream)));
             }
@@ -194,6 +275,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Acceptor<T> {
         Some((purpose, stream))
     }
 
+    /// Why the relay has closed the connection, if it has said so.
+    pub fn closed(&self) -> Option<Code> {
+        self.closed
+    }
+
     /// Tells the relay to open no more streams here; those that are open go on, and the connection
     /// ends with the last of them.
     pub fn drain(&mut self) {
@@ -204,21 +290,5 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Acceptor<T> {
     /// [`accept`](Self::accept) must be called on until it says `None`.
     pub fn close(&mut self, code: Code) {
         self.connection.abrupt_shutdown(reason(code));
-    }
-
-    /// For the one who watches whether the peer lives; `None` the second time.
-    pub fn ping_pong(&mut self) -> Option<PingPong> {
-        self.connection.ping_pong()
-    }
-
-    /// Changes what the peer may send ahead on each stream, up to 2^31-1 bytes. Fails while an
-    /// earlier change has not been confirmed.
-    pub fn set_stream_window(&mut self, bytes: u32) -> Result<(), h2::Error> {
-        self.connection.set_initial_window_size(bytes)
-    }
-
-    /// Changes what the peer may send ahead on all streams together, up to 2^31-1 bytes.
-    pub fn set_connection_window(&mut self, bytes: u32) {
-        self.connection.set_target_window_size(bytes);
     }
 }

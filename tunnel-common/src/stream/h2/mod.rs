@@ -5,6 +5,8 @@
 //! * [`halves`] - the two halves of a stream apart, for control.
 //! * `incoming`, `outgoing` - the two directions, with HTTP/2's flow control.
 //! * `leaving` - streams that nobody holds any more and that still have to say something.
+//! * [`settings`] - what one end may set.
+//! * `pulse`, `watch` - whether the peer is there, and how large the windows should be.
 //! * [`fault`] - what a stream's user sees of an error.
 
 pub mod connection;
@@ -13,7 +15,10 @@ pub mod halves;
 mod incoming;
 mod leaving;
 mod outgoing;
+mod pulse;
+pub mod settings;
 pub mod stream;
+mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,8 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::harness::{SIDES, fill, probe, rest, soon, tunnel};
-use crate::h2::{MAX_UNANSWERED, Purpose, STREAM_WINDOW, server_builder};
+use super::harness::{SIDES, fill, probe, rest, settings, soon, tunnel};
+use crate::h2::{CONNECTION_WINDOW, MAX_UNANSWERED, Purpose, STREAM_WINDOW, server_builder};
 use crate::splice::end::End as _;
 use crate::stream::h2::connection::connect;
 use crate::wire::code::Code;
@@ -76,8 +76,8 @@ async fn a_storm_of_aborts_ends_nothing() {
 #[tokio::test]
 async fn an_agent_that_answers_nothing_gets_a_bounded_number_of_streams() {
     let (near, far) = tokio::io::duplex(1024 * 1024);
-    let (opener, mut driver) = connect(near).await.expect("connects");
-    let server = server_builder();
+    let (opener, mut driver) = connect(near, &settings()).await.expect("connects");
+    let server = server_builder(CONNECTION_WINDOW);
     let handshake = server.handshake::<_, bytes::Bytes>(far);
     let mut streams = Vec::new();
     for _ in 0..MAX_UNANSWERED {
@@ -97,8 +97,8 @@ async fn an_agent_that_answers_nothing_gets_a_bounded_number_of_streams() {
 #[tokio::test]
 async fn beyond_the_agents_limit_a_stream_waits_for_its_turn() {
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let (opener, driver) = connect(near).await.expect("connects");
-    let mut builder = server_builder();
+    let (opener, driver) = connect(near, &settings()).await.expect("connects");
+    let mut builder = server_builder(CONNECTION_WINDOW);
     let agent = async {
         let mut agent = builder
             .max_concurrent_streams(1)

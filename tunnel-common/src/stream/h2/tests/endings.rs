@@ -5,8 +5,8 @@ use http::Uri;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::connection::{OpenError, serve};
-use super::harness::{SIDES, code_of, fill, probe, put, rest, tunnel};
-use crate::h2::{Purpose, STREAM_WINDOW, client_builder, code};
+use super::harness::{SIDES, code_of, fill, probe, put, rest, settings, tunnel};
+use crate::h2::{CONNECTION_WINDOW, Purpose, STREAM_WINDOW, client_builder, code};
 use crate::splice::end::End as _;
 use crate::wire::code::Code;
 
@@ -157,14 +157,14 @@ async fn what_had_arrived_whole_survives_the_connection() {
 async fn a_request_that_is_none_of_ours_is_refused_and_the_connection_goes_on() {
     let (near, far) = tokio::io::duplex(1024);
     let agent = async {
-        let mut acceptor = serve(far).await.expect("a relay");
+        let mut acceptor = serve(far, &settings()).await.expect("a relay");
         let accepted = acceptor.accept().await.expect("goes on");
         assert_eq!(accepted.expect("accepts").0, Purpose::Control);
         acceptor.close(Code::Draining);
         assert!(acceptor.accept().await.is_none());
     };
     let relay = async {
-        let handshake = client_builder().handshake::<_, Bytes>(near);
+        let handshake = client_builder(CONNECTION_WINDOW).handshake::<_, Bytes>(near);
         let (mut requests, connection) = handshake.await.expect("an agent");
         let mut request = Purpose::Visit.request();
         *request.uri_mut() = Uri::from_static("https://qtun/other");

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
@@ -11,8 +12,9 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::super::connection::{Opener, connect, serve};
 use super::super::fault::ResetByPeer;
+use super::super::settings::Settings;
 use super::super::stream::H2Stream;
-use crate::budget::MemoryBudget;
+use crate::budget::{Carrier, MemoryBudget};
 use crate::h2::Purpose;
 use crate::splice::buffer::{BufferPool, Held};
 use crate::splice::end::End;
@@ -22,6 +24,15 @@ use crate::wire::code::Code;
 
 /// What the pipe under the tunnel holds each way.
 const PIPE_BYTES: usize = 64 * 1024;
+
+/// Settings with memory to spare.
+pub(super) fn settings() -> Settings {
+    Settings {
+        ping_every: Duration::from_secs(2),
+        silence: Duration::from_secs(8),
+        budget: MemoryBudget::new(1 << 40),
+    }
+}
 
 pub(super) struct Tunnel {
     pub(super) opener: Opener,
@@ -35,12 +46,12 @@ pub(super) async fn tunnel() -> Tunnel {
     let mut tasks = JoinSet::new();
     let (arrive, accepted) = mpsc::unbounded_channel();
     let agent = tasks.spawn(async move {
-        let mut acceptor = serve(far).await.expect("a relay");
+        let mut acceptor = serve(far, &settings()).await.expect("a relay");
         while let Some(Ok(stream)) = acceptor.accept().await {
             let _ = arrive.send(stream);
         }
     });
-    let (opener, driver) = connect(near).await.expect("an agent");
+    let (opener, driver) = connect(near, &settings()).await.expect("an agent");
     tasks.spawn(async move {
         let _ = driver.await;
     });
@@ -141,7 +152,7 @@ pub(super) async fn probe(stream: &mut H2Stream) -> io::Result<()> {
 pub(super) fn options() -> Options {
     Options {
         pool: BufferPool::default(),
-        budget: MemoryBudget::new(1 << 40).tunnel(),
+        budget: MemoryBudget::new(1 << 40).tunnel(Carrier::H2),
         timeouts: Timeouts::default(),
         meter: Default::default(),
     }

@@ -1,6 +1,9 @@
 //! Streams between a real h2 client and a real h2 server, over a pipe.
 
+mod closing;
 mod crowds;
 mod endings;
 mod harness;
 mod moves;
+mod rules;
+mod watching;
