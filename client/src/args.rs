@@ -1,5 +1,6 @@
 //! The command line of `client`, and what it means.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
@@ -11,11 +12,13 @@ use tunnel_common::quic::Congestion;
 
 use self::identity::Identities;
 use self::local::Local;
+use self::proxy::Proxy;
 use self::relay::Relay;
 use self::ways::Ways;
 
 mod identity;
 mod local;
+mod proxy;
 mod relay;
 mod ways;
 
@@ -48,6 +51,8 @@ struct Publish {
     #[command(flatten)]
     relay: Relay,
     #[command(flatten)]
+    proxy: Proxy,
+    #[command(flatten)]
     local: Local,
     #[command(flatten)]
     identities: Identities,
@@ -78,13 +83,17 @@ pub(crate) enum Command {
 }
 
 impl Args {
-    /// Reads the files that are named, and makes the keys that are missing.
-    pub(crate) fn into_command(self) -> Result<Command, Mistakes> {
+    /// Reads the files that are named, and makes the keys that are missing. `variable` looks up an
+    /// environment variable.
+    pub(crate) fn into_command(
+        self,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Command, Mistakes> {
         match self.command {
             #[cfg(feature = "demo")]
             Some(Subcommands::Demo) => Ok(Command::Demo),
             _ => {
-                let config = self.publish.into_config()?;
+                let config = self.publish.into_config(variable)?;
                 Ok(Command::Publish(Box::new(config)))
             }
         }
@@ -92,9 +101,11 @@ impl Args {
 }
 
 impl Publish {
-    fn into_config(self) -> Result<Config, Mistakes> {
+    fn into_config(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config, Mistakes> {
         let data = DataDir::chosen(self.data_dir.as_deref(), "client");
         let mut mistakes = vec![];
+        let proxy = self.proxy;
+        let proxy = proxy.chosen(self.relay.address(), &data, variable, &mut mistakes);
         let relay = self.relay.chosen(&data, &mut mistakes);
         let local = self
             .local
@@ -114,6 +125,7 @@ impl Publish {
         config.known_relays = Some(relay::known(&data));
         config.trust = trust.unwrap_or(config.trust);
         self.ways.apply(&mut config);
+        config.proxy = proxy;
         config.congestion = self.congestion;
         if let Some(mebibytes) = self.memory_budget {
             config.memory_budget = mebibytes.saturating_mul(1 << 20);

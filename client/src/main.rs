@@ -21,7 +21,7 @@ use crate::args::{Args, Command};
 async fn main() -> ExitCode {
     process::init_log();
     process::raise_descriptor_limit();
-    let command = match Args::parse().into_command() {
+    let command = match Args::parse().into_command(|name| std::env::var_os(name)) {
         Ok(command) => command,
         Err(mistakes) => {
             error!("{mistakes}");

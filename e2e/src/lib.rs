@@ -18,6 +18,7 @@
 //! * [`porter`] decides which agents may come in. [`ports`] are known before they are bound, [`tools`] are programs of others, [`nginx`] is one
 //!   as a local service, [`haproxy`] one before the public port.
 //! * [`firewall`] stands between an agent and its relay, and swallows UDP when it is told to.
+//!   as a local service, [`haproxy`] one before the public port, [`forward_proxy`] one before an agent.
 //! * `netsim` (Linux) is a bad network: two namespaces, and a line between them with delay, loss,
 //!   rate, black holes and a NAT.
 //! * [`poll`] waits for what no event announces; [`panics`] counts those that a runtime swallows.
@@ -28,6 +29,7 @@ pub mod agent;
 pub mod arrival;
 pub mod false_relay;
 pub mod firewall;
+pub mod forward_proxy;
 pub mod haproxy;
 pub mod hello;
 #[cfg(target_os = "linux")]

@@ -103,8 +103,10 @@ pub fn command(name: &str, flags: &[&str], folder: &TempDir) -> Command {
     command
 }
 
-/// Starts any command in `folder`, its output kept for the story.
+/// Starts any command in `folder`, its output kept for the story. It knows of no proxy but those that
+/// the story has set.
 pub fn spawn(mut command: Command, folder: Arc<TempDir>) -> Process {
+    tools::forget_proxies(&mut command);
     let mut child = command
         .current_dir(folder.path())
         .stdin(Stdio::null())

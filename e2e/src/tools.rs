@@ -4,13 +4,17 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use tokio::process::Command;
+use tunnel_client::proxy::credentials;
+use tunnel_client::proxy::environment::{NO_PROXY_VARIABLES, PROXY_VARIABLES};
 
 /// How long a tool may take: it may move 100 MB through unoptimised binaries.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs a tool to its end. Panics if it is missing or takes too long; it may fail.
 pub async fn run(name: &str, arguments: &[&str]) -> Output {
-    let output = Command::new(name)
+    let mut command = Command::new(name);
+    forget_proxies(&mut command);
+    let output = command
         .args(arguments)
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -30,6 +34,18 @@ fn package(tool: &str) -> &str {
         "ip" => "iproute2",
         "prlimit" => "util-linux",
         same => same,
+    }
+}
+
+/// Takes away what the environment of whoever runs the stories says about proxies. What the story
+/// itself has set for `command` stays.
+pub fn forget_proxies(command: &mut Command) {
+    let names = PROXY_VARIABLES.into_iter().chain(NO_PROXY_VARIABLES);
+    for name in names.chain([credentials::VARIABLE, "http_proxy"]) {
+        let mut set = command.as_std().get_envs();
+        if !set.any(|(variable, value)| variable == name && value.is_some()) {
+            command.env_remove(name);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use tunnel_common::splice::buffer::BufferPool;
 use tunnel_common::tls::{self, CertificateError};
 use tunnel_common::wire::frame::{Instance, Refused};
 
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::endpoint::Endpoint;
 use crate::link::belief::TlsSettings;
 use crate::link::dial::Dialler;
@@ -70,8 +70,13 @@ impl Client {
         let quic = quic::transport(config.congestion, window, &timeouts.quic);
         let h2 = h2::OverTcp::new(config.congestion, budget.clone(), &timeouts);
         let (port, last_port) = (config.relay.port(), config.last_port);
-        let policy = Policy::new(config.transport, port, last_port, config.pool_size);
-        let dialler = Dialler::new(config.relay, tls, (quic, h2), timeouts, resolver.clone())?;
+        let transport = match config.proxy {
+            Some(_) => Transport::OnlyH2,
+            None => config.transport,
+        };
+        let policy = Policy::new(transport, port, last_port, config.pool_size);
+        let dialler = Dialler::new(config.relay, tls, (quic, h2), timeouts, resolver.clone())?
+            .with_proxy(config.proxy);
         let venue = Arc::new(Venue {
             endpoints: [endpoint].into_iter().chain(second.transpose()?).collect(),
             pool: BufferPool::default(),

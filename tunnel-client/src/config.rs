@@ -14,6 +14,7 @@ use crate::link::known_relays::KnownRelays;
 use crate::link::relay_trust::RelayTrust;
 use crate::local::LocalService;
 use crate::local::proxy_protocol::ProxyProtocol;
+use crate::proxy::outbound::OutboundProxy;
 use crate::relay_addr::RelayAddr;
 use crate::resolve::{Resolve, SystemResolver};
 use crate::tls_mode::TlsMode;
@@ -44,6 +45,10 @@ pub struct Config {
     /// Connections that serve together where the tunnel is HTTP/2, at least one: 4. A lost packet holds
     /// up the visits of one of them.
     pub pool_size: u16,
+    /// The proxy through which the relay is reached; then by HTTP/2 alone, and no packet goes around
+    /// it. None unless it is set here: the environment is asked by
+    /// [`environment::proxy`](crate::proxy::environment::proxy) only.
+    pub proxy: Option<OutboundProxy>,
     /// Congestion control towards the relay.
     pub congestion: Congestion,
     /// Bytes that a local service which does not read may pin in the process.
@@ -121,6 +126,7 @@ impl Config {
             last_port: Some(443),
             transport: Transport::default(),
             pool_size: POOL_SIZE,
+            proxy: None,
             congestion: Congestion::default(),
             memory_budget: tunnel_common::process::default_memory_budget(),
             timeouts: Timeouts::default(),
@@ -138,7 +144,7 @@ pub struct Timeouts {
     pub head_start: Duration,
     /// For the resolver: 5 s.
     pub resolve: Duration,
-    /// For a TCP connection to the relay and its handshakes: 5 s.
+    /// For a TCP connection to the relay and its handshakes, a proxy's included: 5 s.
     pub tcp_handshake: Duration,
     /// A relay over TCP that leaves a question unanswered for so long is dead: 8 s.
     pub h2_silence: Duration,

@@ -36,6 +36,11 @@ pub(super) fn known(data: &DataDir) -> KnownRelays {
 }
 
 impl Relay {
+    /// Where it is; the user must say so.
+    pub(super) fn address(&self) -> Option<&RelayAddr> {
+        self.server.as_ref()
+    }
+
     /// The relay, and the rule of trust if the user names one.
     pub(super) fn chosen(
         self,

@@ -11,13 +11,23 @@ use tunnel_common::key;
 use super::*;
 
 fn parse(folder: &tempfile::TempDir, flags: &str) -> Result<Config, Mistakes> {
+    parse_among(folder, flags, |_| None)
+}
+
+/// What these flags mean among the variables that this finds.
+fn parse_among(
+    folder: &tempfile::TempDir,
+    flags: &str,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Config, Mistakes> {
     let data_dir = [
         "client",
         "--data-dir",
         folder.path().to_str().expect("UTF-8"),
     ];
     let args = data_dir.into_iter().chain(flags.split_whitespace());
-    match Args::try_parse_from(args).expect("parses").into_command()? {
+    let args = Args::try_parse_from(args).expect("parses");
+    match args.into_command(variable)? {
         Command::Publish(config) => Ok(*config),
         #[cfg(feature = "demo")]
         Command::Demo => panic!("the demo was not asked for"),
@@ -52,6 +62,25 @@ fn flags_reach_the_configuration() {
     assert_eq!(config.endpoint.suffix, "a.example".parse().ok());
     assert_eq!(config.memory_budget, 7 << 20);
     assert_eq!(config.congestion, Congestion::Cubic);
+}
+
+#[test]
+fn a_proxy_reaches_the_configuration_and_a_bad_one_is_a_mistake_among_others() {
+    let proxy = |flags, variable| {
+        let flags = format!("--server x {flags}");
+        let named = |name: &str| (name == "all_proxy").then(|| OsString::from(variable));
+        parse_among(&folder(), &flags, named).map(|config| config.proxy)
+    };
+    let found = proxy("", "http://p:1").expect("is complete");
+    assert_eq!(found, "http://p:1".parse().ok());
+    let found = proxy("--proxy socks5://q", "http://p:1").expect("is complete");
+    assert_eq!(found, "socks5://q".parse().ok());
+    let mistakes = proxy("--server-ca /nowhere/ca.pem", "ftp://p:1").expect_err("is wrong");
+    let mistakes = mistakes.to_string();
+    assert!(
+        mistakes.contains("--server-ca") && mistakes.contains("all_proxy"),
+        "{mistakes}"
+    );
 }
 
 /// The lines of the mistakes in these flags.
@@ -130,7 +159,7 @@ fn a_server_is_needed_unless_it_is_the_demo() {
     assert!(matches!(
         Args::try_parse_from(["client", "demo"])
             .expect("parses")
-            .into_command(),
+            .into_command(|_| None),
         Ok(Command::Demo)
     ));
 }

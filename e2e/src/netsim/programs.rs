@@ -21,9 +21,9 @@ pub async fn server(line: &Line, flags: &[&str]) -> Server {
     pair::introduce(start(line.far(), "server", &all, folder())).await
 }
 
-/// Starts `client` near, for a local service there, and waits until it serves.
+/// Starts `client` near, for a local service there, and waits until it serves, whatever carries the
+/// tunnel.
 pub async fn publish(
-    over: Over,
     line: &Line,
     server: &Server,
     origin: SocketAddr,
@@ -33,8 +33,20 @@ pub async fn publish(
     let (api, local) = (server.api.to_string(), origin.to_string());
     let mut all = vec!["--server", &api, "--server-fingerprint", &server.key];
     all.extend(["--local", &local]);
-    all.extend(over.with(flags));
-    let client = pair::serving(start(line.near(), "client", &all, folder)).await;
+    all.extend(flags);
+    pair::serving(start(line.near(), "client", &all, folder)).await
+}
+
+/// The same, which must serve over this transport.
+pub async fn publish_over(
+    over: Over,
+    line: &Line,
+    server: &Server,
+    origin: SocketAddr,
+    flags: &[&str],
+    folder: Arc<TempDir>,
+) -> Client {
+    let client = publish(line, server, origin, &over.with(flags), folder).await;
     client.process.logs(over.logged()).await;
     client
 }

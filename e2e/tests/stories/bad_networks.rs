@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use e2e::netsim::programs::{publish, server};
+use e2e::netsim::programs::{publish_over, server};
 use e2e::netsim::{Line, Loss, line};
 use e2e::origin::{Origin, origin_on};
 use e2e::pair::{Client, Server};
@@ -65,7 +65,7 @@ fn taker(line: &Line) -> Origin {
 
 async fn started(over: Over, line: &Line, local: SocketAddr) -> (Server, Client) {
     let server = server(line, &[]).await;
-    let client = publish(over, line, &server, local, &[], folder()).await;
+    let client = publish_over(over, line, &server, local, &[], folder()).await;
     (server, client)
 }
 

@@ -7,7 +7,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use e2e::netsim::programs::{publish, server};
+use e2e::netsim::programs::{publish_over, server};
 use e2e::netsim::{Line, line};
 use e2e::origin::{Origin, origin_on};
 use e2e::pair::{Client, Server};
@@ -40,7 +40,15 @@ fn giver(line: &Line) -> Origin {
 
 async fn started(line: &Line, local: SocketAddr) -> (Server, Client) {
     let server = server(line, &[]).await;
-    let client = publish(Over::H2, line, &server, local, &[], folder()).await;
+    let client = publish_over(
+        Over::H2,
+        line,
+        &server,
+        local,
+        &["--pool-size", "1"],
+        folder(),
+    )
+    .await;
     (server, client)
 }
 

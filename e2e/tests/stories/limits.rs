@@ -27,7 +27,12 @@ async fn reaping_stage(over: Over, half_closed: Duration) -> Stage {
         ..Timeouts::default()
     };
     let relay = |config: &mut tunnel_server::config::Config| config.timeouts.splice = splice;
-    stage_with(over, relay, |config| config.timeouts.splice = splice).await
+    let agent = |config: &mut tunnel_client::config::Config| {
+        config.timeouts.splice = splice;
+        // No connection that comes later is counted.
+        config.pool_size = 1;
+    };
+    stage_with(over, relay, agent).await
 }
 
 #[rstest]

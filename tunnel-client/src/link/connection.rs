@@ -1,6 +1,5 @@
 //! A connection to the relay, whatever it is made of.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,6 +16,8 @@ use tunnel_common::stream::h2::stream::H2Stream;
 use tunnel_common::stream::quic::{CONTROL_PRIORITY, QuicStream};
 use tunnel_common::stream::tunnel::TunnelStream;
 use tunnel_common::wire::code::Code;
+
+use crate::proxy::target::Target;
 
 /// A connection, on a socket of its own. Dropping it closes it.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(crate) enum Connection {
 #[derive(Debug)]
 pub(crate) struct H2Connection {
     /// Where the relay is.
-    pub(super) address: SocketAddr,
+    pub(super) target: Target,
     pub(super) exporter: Exporter,
     /// The control stream, when the relay has opened it.
     pub(super) control: Mutex<mpsc::Receiver<H2Stream>>,
@@ -188,10 +189,10 @@ impl Connection {
     }
 
     /// Where the relay is.
-    pub(crate) fn remote_address(&self) -> SocketAddr {
+    pub(crate) fn target(&self) -> Target {
         match self {
-            Self::Quic { connection, .. } => connection.remote_address(),
-            Self::H2(h2) => h2.address,
+            Self::Quic { connection, .. } => connection.remote_address().into(),
+            Self::H2(h2) => h2.target.clone(),
         }
     }
 

@@ -6,9 +6,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use quinn::TransportConfig;
 use tokio::time::timeout;
+use tracing::info;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::wire::alpn;
 use tunnel_common::wire::frame::{Hello, Welcome};
@@ -20,9 +22,12 @@ use super::dial_error::{DialError, TlsError};
 use super::h2::OverTcp;
 use super::policy::Way;
 use super::relay_trust::Rule;
+use super::route::{Gateway, Route};
 use super::verifier::Slots;
 use super::{h2, quic};
 use crate::config::Timeouts;
+use crate::proxy::outbound::OutboundProxy;
+use crate::proxy::target::Target;
 use crate::race::race;
 use crate::relay_addr::RelayAddr;
 use crate::resolve::Resolve;
@@ -36,6 +41,7 @@ pub(crate) struct Dialler {
     h2: OverTcp,
     timeouts: Timeouts,
     resolver: Arc<dyn Resolve>,
+    gateway: Option<Gateway>,
 }
 
 /// A relay that has said Welcome, and knows nothing yet of what we publish.
@@ -43,6 +49,8 @@ pub(crate) struct Dialler {
 pub(crate) struct Ready {
     /// How it was reached.
     pub(super) way: Way,
+    /// Which tunnel of its pool it is to be.
+    pub(super) slot: u16,
     /// The connection.
     pub(super) connection: Connection,
     /// Its control stream.
@@ -77,7 +85,18 @@ impl Dialler {
             h2,
             timeouts,
             resolver,
+            gateway: None,
         })
+    }
+
+    /// Dials through `proxy` alone, if there is one.
+    pub(crate) fn with_proxy(mut self, proxy: Option<OutboundProxy>) -> Self {
+        self.gateway = proxy.map(|proxy| Gateway {
+            proxy,
+            resolver: self.resolver.clone(),
+            head_start: self.timeouts.head_start,
+        });
+        self
     }
 
     /// The relay's address as the user gave it.
@@ -90,7 +109,15 @@ impl Dialler {
     /// gives up all attempts.
     pub(crate) async fn reach(&self, ways: &[Way], hello: &Hello) -> Result<Ready, DialError> {
         let rule = self.belief.choose().await?;
-        let (ready, first_seen) = self.race(ways, &rule, hello).await?;
+        let raced = match &self.gateway {
+            None => self.race(ways, &rule, hello).await,
+            Some(Gateway { proxy, .. }) => {
+                info!(%proxy, "dialling through a proxy, by HTTP/2 alone");
+                let raced = self.race(ways, &rule, hello).await;
+                raced.map_err(|error| error.through(proxy))
+            }
+        };
+        let (ready, first_seen) = raced?;
         self.belief.reached(rule, first_seen).await?;
         Ok(ready)
     }
@@ -99,12 +126,22 @@ impl Dialler {
         let addresses = self.resolve().await?;
         let attempt = |way| Box::pin(self.attempt(way, &addresses, rule, hello));
         let attempts = ways.iter().copied().map(attempt);
-        match race(attempts, self.timeouts.head_start).await {
+        match race(attempts, self.head_start()).await {
             Ok(decided) => decided,
             Err(mut failures) => {
                 failures.sort_by_key(|(way, _)| ways.iter().position(|known| known == way));
                 Err(DialError::of_ways(failures))
             }
+        }
+    }
+
+    /// Before the next way is tried beside one that has not led anywhere. Through a proxy they are
+    /// tried in turn: what is wrong with the first is mostly wrong with all, and wrong credentials
+    /// should not be shown more often than needed.
+    fn head_start(&self) -> Duration {
+        match self.gateway {
+            Some(_) => self.timeouts.tcp_handshake + self.timeouts.welcome,
+            None => self.timeouts.head_start,
         }
     }
 
@@ -127,6 +164,7 @@ impl Dialler {
             Ok((control, welcome)) => {
                 let ready = Ready {
                     way,
+                    slot: hello.slot,
                     connection,
                     control,
                     welcome,
@@ -144,34 +182,77 @@ impl Dialler {
         addresses: &[SocketAddr],
         rule: &Rule,
     ) -> Result<Reached, Vec<DialError>> {
-        let attempt = async |mut address: SocketAddr| {
-            let (slots, host) = (Arc::default(), self.relay.host());
-            let connected = match way {
-                Way::Quic => {
-                    let tls = self.belief.client(rule, &slots, alpn::QUIC)?;
-                    let config = quic::config(tls, self.quic.clone())?;
-                    let limit = self.timeouts.quic.handshake;
-                    quic::connect(address, host, config, limit).await
-                }
-                Way::H2 | Way::H2At(_) => {
-                    if let Way::H2At(port) = way {
-                        address.set_port(port);
-                    }
-                    let tls = Arc::new(self.belief.client(rule, &slots, alpn::H2)?);
-                    h2::connect(address, host, tls, &self.h2).await
-                }
-            };
-            outcome(connected, address, rule, &slots)
+        match way {
+            Way::Quic => self.over_quic(addresses, rule).await,
+            Way::H2 => self.over_tcp(self.relay.port(), addresses, rule).await,
+            Way::H2At(port) => self.over_tcp(port, addresses, rule).await,
+        }
+    }
+
+    async fn over_quic(
+        &self,
+        addresses: &[SocketAddr],
+        rule: &Rule,
+    ) -> Result<Reached, Vec<DialError>> {
+        let (host, limit) = (self.relay.host(), self.timeouts.quic.handshake);
+        let attempt = async |address: SocketAddr| {
+            let slots = Arc::default();
+            let tls = self.belief.client(rule, &slots, alpn::QUIC)?;
+            let config = quic::config(tls, self.quic.clone())?;
+            let connected = quic::connect(address, host, config, limit).await;
+            outcome(connected, address.into(), rule, &slots)
         };
         let attempts = addresses.iter().copied().map(attempt);
         race(attempts, self.timeouts.head_start).await
     }
 
+    async fn over_tcp(
+        &self,
+        port: u16,
+        addresses: &[SocketAddr],
+        rule: &Rule,
+    ) -> Result<Reached, Vec<DialError>> {
+        let attempt = async |route: Route<'_>| {
+            let slots = Arc::default();
+            let tls = Arc::new(self.belief.client(rule, &slots, alpn::H2)?);
+            let connected = h2::connect(&route, self.relay.host(), tls, &self.h2).await;
+            outcome(connected, route.target(), rule, &slots)
+        };
+        let attempts = self.routes(port, addresses).into_iter().map(attempt);
+        race(attempts, self.timeouts.head_start).await
+    }
+
+    /// The routes to a TCP port of the relay.
+    fn routes(&self, port: u16, addresses: &[SocketAddr]) -> Vec<Route<'_>> {
+        let at_port = addresses.iter().map(|address| {
+            let mut address = *address;
+            address.set_port(port);
+            address
+        });
+        match &self.gateway {
+            None => at_port.map(Route::Direct).collect(),
+            Some(gateway) if gateway.proxy.resolves() => {
+                let target = Target::new(self.relay.host(), port);
+                vec![Route::Through(gateway, target)]
+            }
+            Some(gateway) => {
+                let targets = at_port.map(Target::Address);
+                targets.map(|to| Route::Through(gateway, to)).collect()
+            }
+        }
+    }
+
+    /// The relay's addresses, unless it is a proxy that finds them.
     async fn resolve(&self) -> Result<Vec<SocketAddr>, DialError> {
+        let failed = match &self.gateway {
+            Some(gateway) if gateway.proxy.resolves() => return Ok(vec![]),
+            Some(_) => DialError::ResolveForProxy,
+            None => DialError::Resolve,
+        };
         let resolving = self.resolver.resolve(self.relay.host(), self.relay.port());
         match timeout(self.timeouts.resolve, resolving).await {
-            Ok(addresses) => addresses.map_err(DialError::Resolve),
-            Err(_) => Err(DialError::Resolve(io::ErrorKind::TimedOut.into())),
+            Ok(addresses) => addresses.map_err(failed),
+            Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
         }
     }
 }
@@ -179,7 +260,7 @@ impl Dialler {
 /// What became of an attempt, by what its handshake left.
 fn outcome(
     connected: Result<Connection, DialError>,
-    address: SocketAddr,
+    target: Target,
     rule: &Rule,
     slots: &Slots,
 ) -> Result<Reached, DialError> {
@@ -188,7 +269,7 @@ fn outcome(
             connection,
             first_seen: slots.proved.get().copied(),
         }),
-        (Err(_), Some(wrong)) => Err(DialError::Untrusted(address, Box::new(wrong.clone()))),
+        (Err(_), Some(wrong)) => Err(DialError::Untrusted(target, Box::new(wrong.clone()))),
         (Err(error), None) => {
             let by_authority = matches!(rule, Rule::PublicAuthority | Rule::Authority(_));
             if by_authority && error.is_about_certificate() {

@@ -12,6 +12,9 @@ use super::control::ControlFailure;
 use super::known_relays::KnownRelaysError;
 use super::policy::Way;
 use super::verifier::{VerifierError, WrongKey};
+use crate::proxy::failure::ProxyError;
+use crate::proxy::outbound::OutboundProxy;
+use crate::proxy::target::Target;
 
 /// The alerts by which we refuse a certificate (RFC 8446, 6.2), as QUIC numbers them (RFC 9001, 4.8).
 const CERTIFICATE_ALERTS: RangeInclusive<u64> = 0x100 + 42..=0x100 + 51;
@@ -54,7 +57,7 @@ pub(crate) enum DialError {
     WrongKey(Box<WrongKey>),
     /// It shows another key than it should.
     #[error("no tunnel to {0}: {1}")]
-    Untrusted(SocketAddr, #[source] Box<WrongKey>),
+    Untrusted(Target, #[source] Box<WrongKey>),
     /// No authority vouches for it.
     #[error(
         "{0}. If it is yours, give its key with --server-fingerprint, its authority with --server-ca, \
@@ -69,10 +72,26 @@ pub(crate) enum DialError {
     Silence(SocketAddr),
     /// No tunnel over TCP.
     #[error("{0} (TCP): {1}")]
-    Tcp(SocketAddr, #[source] io::Error),
+    Tcp(Target, #[source] io::Error),
     /// It answered, but did not welcome us.
     #[error(transparent)]
     Greeting(#[from] ControlFailure),
+    /// The proxy gave no connection.
+    #[error("for {0} {1}")]
+    Proxy(Target, #[source] ProxyError),
+    /// Its name has no address here, and the proxy does not look it up.
+    #[error("the relay's address could not be found: {0}; with socks5h:// the proxy looks for it")]
+    ResolveForProxy(#[source] io::Error),
+    /// No way through the proxy led to it.
+    #[error("the relay is not reached through the proxy {proxy}: {why}")]
+    NoWayThroughProxy {
+        /// The proxy, without credentials.
+        proxy: String,
+        /// What became of each way.
+        why: String,
+        /// Whether the proxy did not take our credentials.
+        are_credentials_refused: bool,
+    },
     /// No way led to it.
     #[error("the relay is not reached: {0}. Is it running, and does a firewall pass it?")]
     NoWay(String),
@@ -84,6 +103,7 @@ impl DialError {
         match self {
             Self::Silence(_) | Self::Handshake(_, ConnectionError::TimedOut) => Weight::Silence,
             Self::Tcp(_, error) if error.kind() == io::ErrorKind::TimedOut => Weight::Silence,
+            Self::Proxy(_, ProxyError::Silent) => Weight::Silence,
             Self::Untrusted(..) | Self::NotVouchedFor(_) | Self::WrongKey(_) | Self::Tls(_) => {
                 Weight::Trust
             }
@@ -98,7 +118,9 @@ impl DialError {
     pub(super) fn of_way(way: Way, failures: Vec<Self>) -> Result<Self, (Way, Self)> {
         let may_be_passed_by = match way {
             Way::Quic => failures.is_empty() || failures.iter().any(Self::may_be_passed_by),
-            Way::H2 | Way::H2At(_) => !failures.iter().any(Self::is_refusal),
+            Way::H2 | Way::H2At(_) => !failures
+                .iter()
+                .any(|failure| failure.is_refusal() || failure.ends_proxying()),
         };
         let failure = Self::of(failures);
         let failure = failure.unwrap_or_else(|| Self::Resolve(io::ErrorKind::NotFound.into()));
@@ -152,6 +174,32 @@ impl DialError {
         match self {
             Self::Tcp(_, error) => error.get_ref()?.downcast_ref(),
             _ => None,
+        }
+    }
+
+    /// Whether no other port is worth asking the proxy for: it is not there, it does not want us, or
+    /// we do not know what to ask for.
+    fn ends_proxying(&self) -> bool {
+        match self {
+            Self::Proxy(_, error) => error.is_about_proxy(),
+            Self::ResolveForProxy(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The same, told of a dial through `proxy`.
+    pub(super) fn through(self, proxy: &OutboundProxy) -> Self {
+        let why = match self {
+            Self::NoWay(ref why) => why.clone(),
+            Self::Proxy(..) | Self::ResolveForProxy(_) => self.to_string(),
+            other => return other,
+        };
+        let are_credentials_refused =
+            matches!(self, Self::Proxy(_, ProxyError::CredentialsRefused));
+        Self::NoWayThroughProxy {
+            proxy: proxy.to_string(),
+            why,
+            are_credentials_refused,
         }
     }
 

@@ -2,7 +2,7 @@
 //! open streams: the agent is the server.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tunnel_common::budget::MemoryBudget;
-use tunnel_common::h2::{MAX_STREAMS, Purpose, exporter, socket};
+use tunnel_common::h2::{MAX_STREAMS, Purpose, exporter};
 use tunnel_common::proof::Exporter;
 use tunnel_common::quic::Congestion;
 use tunnel_common::stream::h2::connection::{Acceptor, Broken, serve};
@@ -25,7 +25,9 @@ use tunnel_common::wire::code::Code;
 
 use super::connection::{Closed, Connection, End, H2Connection};
 use super::dial_error::DialError;
+use super::route::Route;
 use crate::config::Timeouts;
+use crate::proxy::target::Target;
 
 /// A relay has one control stream with us; more are nobody's.
 const CONTROL_STREAMS: usize = 1;
@@ -55,28 +57,28 @@ impl OverTcp {
     }
 }
 
-/// Connects to the relay `host` at `address`.
+/// Connects to the relay `host` by `route`.
 pub(super) async fn connect(
-    address: SocketAddr,
+    route: &Route<'_>,
     host: &str,
     tls: Arc<ClientConfig>,
     over: &OverTcp,
 ) -> Result<Connection, DialError> {
-    let failed = |error| DialError::Tcp(address, error);
+    let deadline = Instant::now() + over.handshake;
+    let tcp = route.open(over.congestion, deadline).await?;
+    let failed = |error| DialError::Tcp(route.target(), error);
     let handshakes = async {
-        let tcp = TcpStream::connect(address).await?;
-        socket::prepare(&tcp, over.congestion);
         let tls = TlsConnector::from(tls).connect(name(host)?, tcp).await?;
         let exporter = exporter(tls.get_ref().1);
         let exporter = exporter.ok_or_else(|| io::Error::other("it is no relay"))?;
         let acceptor = serve(tls, &over.settings).await.map_err(io::Error::other)?;
         Ok((acceptor, exporter))
     };
-    let (acceptor, exporter) = match timeout(over.handshake, handshakes).await {
+    let (acceptor, exporter) = match timeout_at(deadline, handshakes).await {
         Ok(shaken) => shaken.map_err(failed)?,
         Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
     };
-    Ok(Connection::H2(drive(acceptor, address, exporter)))
+    Ok(Connection::H2(drive(acceptor, route.target(), exporter)))
 }
 
 /// An address is looked for in a certificate as an address.
@@ -90,7 +92,7 @@ fn name(host: &str) -> io::Result<ServerName<'static>> {
 /// Gives the connection to a task of its own.
 fn drive(
     mut acceptor: Acceptor<TlsStream<TcpStream>>,
-    address: SocketAddr,
+    target: Target,
     exporter: Exporter,
 ) -> H2Connection {
     let (control_sender, control) = mpsc::channel(CONTROL_STREAMS);
@@ -113,7 +115,7 @@ fn drive(
         }
     });
     H2Connection {
-        address,
+        target,
         exporter,
         control: Mutex::new(control),
         visits: Mutex::new(visits),

@@ -17,6 +17,9 @@ const MIN_REFUSED_WAIT: Duration = Duration::from_secs(1);
 /// one do so less than once a minute.
 const REPLACED_WAIT: Duration = Duration::from_secs(60);
 
+/// The wait after a proxy has not taken our credentials: accounts are locked for less.
+const CREDENTIALS_WAIT: Duration = Duration::from_secs(60);
+
 /// Why an attempt or a tunnel ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Lost {
@@ -72,6 +75,17 @@ impl Lost {
         }
     }
 
+    /// Whether a proxy does not take our credentials: each attempt shows them again.
+    fn may_lock_an_account(&self) -> bool {
+        matches!(
+            self,
+            Self::Dial(DialError::NoWayThroughProxy {
+                are_credentials_refused: true,
+                ..
+            })
+        )
+    }
+
     /// How long to wait before the next attempt.
     pub(super) fn wait(&self, backoff: &mut Backoff) -> Duration {
         let share = fastrand::f64();
@@ -80,6 +94,9 @@ impl Lost {
             Some(milliseconds) => {
                 let after = Duration::from_millis(milliseconds).max(MIN_REFUSED_WAIT);
                 after + after.mul_f64(share / 4.0)
+            }
+            None if self.may_lock_an_account() => {
+                CREDENTIALS_WAIT + CREDENTIALS_WAIT.mul_f64(share / 2.0)
             }
             None if self.is_replaced() => REPLACED_WAIT + REPLACED_WAIT.mul_f64(share / 2.0),
             None => backoff.next(Instant::now(), share),

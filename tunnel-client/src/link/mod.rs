@@ -15,6 +15,7 @@ pub(crate) mod policy;
 mod pool;
 pub(crate) mod quic;
 pub mod relay_trust;
+mod route;
 mod seek;
 pub(crate) mod shared;
 mod tunnel;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use tunnel_common::budget::TunnelBudget;
 use tunnel_common::escape::Escaped;
 use tunnel_common::tls::CertificateError;
@@ -56,6 +56,7 @@ impl Tunnel {
         let Ready {
             way,
             connection,
+            slot,
             mut control,
             welcome,
         } = ready;
@@ -67,8 +68,12 @@ impl Tunnel {
             Err(error) => return Err(root_cause(&connection, link, error.into()).await),
         };
         let published = published(link, &granted)?;
-        let (relay, relay_id) = (connection.remote_address(), Escaped(&welcome.relay_id));
-        info!(%relay, %relay_id, transport = connection.transport(), "tunnel serves");
+        let (relay, relay_id) = (connection.target(), Escaped(&welcome.relay_id));
+        let transport = connection.transport();
+        match slot {
+            0 => info!(%relay, %relay_id, transport, "tunnel serves"),
+            _ => debug!(%relay, transport, slot, "one more tunnel serves"),
+        }
         link.is_serving(published);
         Ok(Self {
             way,

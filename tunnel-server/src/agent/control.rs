@@ -7,7 +7,7 @@ use std::pin::Pin;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
-use tracing::info;
+use tracing::{debug, info};
 use tunnel_common::stream::control::ControlRecv;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::ControlReader;
@@ -200,7 +200,10 @@ impl<'a> Control<'a> {
             Frame::Leaving => {
                 let until = Instant::now() + self.state.timeouts.leaving;
                 self.presence.leave(until);
-                info!("the agent leaves");
+                match self.presence.is_notable() {
+                    true => info!("the agent leaves"),
+                    false => debug!("a tunnel of the agent leaves"),
+                }
             }
             Frame::Hello(_) => return Err(SessionError::Protocol("a second Hello")),
             Frame::Pong { nonce } => self.presence.tunnel().answered(nonce),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use tunnel_common::escape::Escaped;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::ClientId;
@@ -189,7 +189,10 @@ impl Presence {
             self.has_published = true;
             let (version, epoch) = (Escaped(&self.version), self.place.epoch);
             let agents = state.registry.agents();
-            info!(%version, epoch, agents, "an agent is here");
+            match self.place.slot {
+                0 => info!(%version, epoch, agents, "an agent is here"),
+                slot => debug!(epoch, slot, "one more tunnel of the agent is here"),
+            }
         }
         let is_expected = !is_published && self.leaves.is_none() && !self.tunnel.is_retired();
         let by = || Instant::now() + state.timeouts.hello;
@@ -197,9 +200,9 @@ impl Presence {
         settled
     }
 
-    /// Whether the agent was ever granted anything.
-    pub(super) fn has_published(&self) -> bool {
-        self.has_published
+    /// Whether the log tells of it: a tunnel that was granted something, and of a pool the first.
+    pub(super) fn is_notable(&self) -> bool {
+        self.has_published && self.place.slot == 0
     }
 
     fn is_published(&self) -> bool {

@@ -88,12 +88,12 @@ async fn serve_agent(
     );
     let mut presence = Presence::new(tunnel, hello, main, exporter);
     let talked = talk(reader, &mut mouth, &mut presence, state).await;
-    let has_published = presence.has_published();
+    let is_notable = presence.is_notable();
     drop(presence);
     if let Err(SessionError::Refused(refused)) = &talked {
         tell_refusal(connection, mouth, refused.clone(), state).await;
     }
-    tell_end(&talked, connection, has_published, state);
+    tell_end(&talked, connection, is_notable, state);
     talked.unwrap_or_else(|error| error.code())
 }
 
@@ -117,7 +117,7 @@ async fn tell_refusal(connection: &Connection, mouth: Mouth, refused: Refused, s
 fn tell_end(
     talked: &Result<Code, SessionError>,
     connection: &Connection,
-    has_published: bool,
+    is_notable: bool,
     state: &State,
 ) {
     // Where the connection itself is gone, that is why everything on it failed.
@@ -128,7 +128,7 @@ fn tell_end(
         (Err(error), None) => format!("tunnel ended: {error}"),
     };
     let is_refusal = matches!(talked, Err(SessionError::Refused(_)));
-    if has_published {
+    if is_notable {
         return info!("{why}");
     }
     if !is_refusal {

@@ -18,6 +18,8 @@ use crate::link::relay_trust::{Expected, RelayTrust};
 use crate::link::verifier::verifier;
 use crate::resolve::Resolving;
 
+mod through;
+
 const SHORT: Duration = Duration::from_millis(500);
 
 /// Any name leads to these.
