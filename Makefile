@@ -13,6 +13,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 # the target folder of the profile they were built with themselves.
 PROFILE ?=
 CARGO_PROFILE := $(if $(PROFILE),--profile $(PROFILE))
+MEASURE_PROFILE := $(or $(CARGO_PROFILE),--release)
 NEXTEST_PROFILE := $(if $(PROFILE),--cargo-profile $(PROFILE))
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
@@ -33,7 +34,7 @@ LIST_SHELL_SCRIPTS := find . \( -name target -o -name .git -o -name .venv -o -na
 
 .PHONY: help
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-21s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## install what the tests need (idempotent; asks nothing)
@@ -58,6 +59,14 @@ test-all: test $(SLOW) ## `make test` and whatever is slow
 .PHONY: measure
 measure: build ## speed and memory of the release binaries on loopback, with nginx behind them
 	@scripts/measure
+
+.PHONY: measure-head-of-line
+measure-head-of-line: measure-bins ## how many visitors one lost packet holds up, QUIC and HTTP/2 (root, Linux; some minutes)
+	@REQUIRE_NETSIM=1 cargo run --quiet --locked -p e2e --example measure-head-of-line $(MEASURE_PROFILE)
+
+.PHONY: measure-ways
+measure-ways: measure-bins ## how long visitors wait when UDP is blocked, dies and comes back (root, Linux)
+	@REQUIRE_NETSIM=1 cargo run --quiet --locked -p e2e --example measure-ways $(MEASURE_PROFILE)
 
 .PHONY: measure-netsim
 measure-netsim: ## speed and exactness of the simulated network that tests use (root, Linux)
@@ -91,6 +100,11 @@ clean: ## remove what was built and what setup put into this folder
 	rm -rf .venv node_modules
 
 # The parts of `test` and `test-all`.
+
+# The measurements over the simulated network start these, of the profile they were built with themselves.
+.PHONY: measure-bins
+measure-bins:
+	cargo build --locked -p relay -p client $(MEASURE_PROFILE)
 
 # The end-to-end stories start these.
 .PHONY: test-bins

@@ -129,6 +129,15 @@ impl Client {
         rest.split(':').next().expect("a host")
     }
 
+    /// How many tunnels over `transport`, "QUIC" or "HTTP/2", its log has told of so far: the newest takes
+    /// the new visits.
+    pub fn tunnels_over(&self, transport: &str) -> usize {
+        let (serves, transport) = ("tunnel serves", format!("transport={transport:?}"));
+        let log = self.process.log();
+        let tells = |line: &&str| line.contains(serves) && line.contains(&transport);
+        log.lines().filter(tells).count()
+    }
+
     /// The fingerprint of the key that visitors see, as `curl --pinnedpubkey` wants it.
     pub fn visitor_key(&self) -> KeyFingerprint {
         fingerprint(&self.process.folder().path().join("client.key"))

@@ -1,7 +1,7 @@
 //! One direction of a line as stories hold it: its conditions, and what became of the packets.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 use rustix::event::{EventfdFlags, eventfd};
@@ -9,10 +9,15 @@ use rustix::fd::OwnedFd;
 
 use super::conditions::Conditions;
 
+/// No packet is larger.
+const NO_PACKET: usize = usize::MAX;
+
 /// One direction of a line.
 #[derive(Debug)]
 pub struct Direction {
     conditions: ArcSwap<Conditions>,
+    /// The next packet of more bytes is lost.
+    spared: AtomicUsize,
     wake: OwnedFd,
     pub(super) counters: Counters,
 }
@@ -22,7 +27,7 @@ pub struct Direction {
 pub struct Counts {
     /// Arrived at the other end.
     pub carried: u64,
-    /// Lost by chance.
+    /// Lost by chance, or by [`Direction::lose_one`].
     pub lost: u64,
     /// Found the queue full.
     pub overflowed: u64,
@@ -43,6 +48,7 @@ impl Direction {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         Arc::new(Self {
             conditions: ArcSwap::default(),
+            spared: AtomicUsize::new(NO_PACKET),
             wake: wake.expect("a descriptor"),
             counters: Counters::default(),
         })
@@ -55,6 +61,12 @@ impl Direction {
         change(&mut conditions);
         self.conditions.store(Arc::new(conditions));
         self.wake();
+    }
+
+    /// Loses the next packet of more than `bytes`, IP header counted, that would pass otherwise, and no
+    /// other. A second call before that packet comes takes the place of the first.
+    pub fn lose_one(&self, bytes: usize) {
+        self.spared.store(bytes, Ordering::Relaxed);
     }
 
     /// The conditions in force.
@@ -71,6 +83,19 @@ impl Direction {
             overflowed: read(&self.counters.overflowed),
             swallowed: read(&self.counters.swallowed),
         }
+    }
+
+    /// Whether this packet is the one to be lost. If so, it was the last.
+    pub(super) fn loses(&self, bytes: usize) -> bool {
+        let spared = self.spared.load(Ordering::Relaxed);
+        if bytes <= spared {
+            return false;
+        }
+        let order = Ordering::Relaxed;
+        let taken = self
+            .spared
+            .compare_exchange(spared, NO_PACKET, order, order);
+        taken.is_ok()
     }
 
     pub(super) fn in_force(&self) -> arc_swap::Guard<Arc<Conditions>> {

@@ -104,6 +104,7 @@ impl Carrier {
         let verdict = self.lane.admit(conditions, &packet);
         let counters = &self.direction.counters;
         match verdict {
+            Verdict::Admitted if self.direction.loses(packet.len()) => count(&counters.lost),
             Verdict::Admitted => {
                 if let Meets::Leaving(nat) = &self.meets {
                     nat.outward(&mut packet);

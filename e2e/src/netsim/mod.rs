@@ -19,7 +19,7 @@
 //! * [`line()`] sets all of it up, or says aloud why it can not; dropping the [`Line`] removes it.
 //! * [`Namespace`] runs programs and futures in one of the two. `/etc/netns/<name>/` may hold files
 //!   that programs there see in `/etc`.
-//! * [`programs`] starts `server` far and `client` near.
+//! * [`programs`] starts `server` far and `client` near; [`traffic`] is what visitors do there meanwhile.
 //! * [`Conditions`] may be changed at any time, for each [`Direction`].
 //!
 //! It needs Linux, root, `/dev/net/tun` and `ip`, and no module of the kernel for bad networks.
@@ -35,6 +35,7 @@ mod namespace;
 mod nat;
 mod packet;
 pub mod programs;
+pub mod traffic;
 mod tun;
 
 pub use conditions::{Block, Conditions, Loss};

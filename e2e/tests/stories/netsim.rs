@@ -147,6 +147,22 @@ async fn as_many_packets_are_lost_as_was_asked_in_that_direction_only() {
 }
 
 #[tokio::test]
+async fn one_packet_of_the_size_that_was_asked_is_lost_and_no_other() {
+    let Some(line) = line() else { return };
+    let (near, far) = pair(&line).await;
+    let (small, big) = ([0; 200 - HEADERS], [0; 1_000 - HEADERS]);
+    for round in 1..=3 {
+        line.up().lose_one(999);
+        for packet in [&small[..], &big, &big, &small] {
+            near.send(packet).await.expect("sends");
+        }
+        assert_eq!(arrivals(&far).await.len(), 3);
+        assert_eq!(line.up().counts().lost, round);
+    }
+    assert_eq!(line.down().counts().lost, 0);
+}
+
+#[tokio::test]
 async fn a_line_carries_as_many_bits_a_second_as_was_asked() {
     const BYTES: usize = 1_000;
     let Some(line) = line() else { return };
