@@ -31,7 +31,8 @@ pub struct Applicant {
     /// The private extension of its certificate (OID 1.3.6.1.4.1.65535.1), if it has one: a claim
     /// of the agent, up to 8 KiB, and no proof of anything by itself.
     pub extension: Option<Vec<u8>>,
-    /// The host names that it wants in the name of this key.
+    /// The host names that it wants in the name of this key. None while it only knocks: agents say
+    /// Hello over several ways at once, and wish for names where they are first let in.
     pub hosts: Vec<Hostname>,
 }
 

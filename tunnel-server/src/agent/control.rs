@@ -11,18 +11,13 @@ use tracing::{debug, info};
 use tunnel_common::stream::control::ControlRecv;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::ControlReader;
-use tunnel_common::wire::frame::{Frame, Refused};
+use tunnel_common::wire::frame::Frame;
 
 use super::asking::{Answer, ask};
-use super::connection::Connection;
 use super::error::SessionError;
 use super::mouth::Mouth;
 use super::presence::Presence;
 use crate::state::State;
-
-/// When a tunnel whose place another has taken may come again, in milliseconds: processes that fight
-/// for one do so less than once a minute.
-const REPLACED_RETRY_MS: u64 = 60_000;
 
 /// The receiving half of a control stream.
 pub(super) type Reader = ControlReader<ControlRecv>;
@@ -102,9 +97,13 @@ pub(super) async fn run(
             // An agent that says goodbye must not stay for ever.
             () = due(control.presence.leaves()) => return Ok(Code::None),
             // Nor must one that was only trying whether we are here.
-            () = due(control.presence.wishes()), if tunnel.visits_in_flight() == 0 => return Ok(Code::None),
+            () = due(control.presence.wishes()), if asked.is_none() => return Ok(Code::None),
             () = tunnel.connection().closed(), if !speaks => return Ok(Code::None),
-            () = tunnel.drained() => return control.part_replaced().await,
+            () = tunnel.drained() => {
+                // What the last visit sent may still be on its way.
+                let _ = timeout(state.timeouts.goodbye, tunnel.connection().closed()).await;
+                return Ok(Code::Replaced);
+            }
             // Last: an agent that speaks all the time keeps nothing else from being heard.
             frame = reader.next(), if speaks && has_room => match frame? {
                 Some(frame) => control.hear(frame)?,
@@ -113,15 +112,6 @@ pub(super) async fn run(
                 None => return Err(SessionError::Protocol("the control stream ended")),
             },
         }
-    }
-}
-
-/// What a close with [`Code::Replaced`] says over QUIC; over HTTP/2 a close says nothing.
-fn replaced() -> Refused {
-    Refused {
-        code: Code::Replaced.number(),
-        text: Code::Replaced.to_string(),
-        retry_after: Some(REPLACED_RETRY_MS),
     }
 }
 
@@ -168,17 +158,6 @@ impl<'a> Control<'a> {
             self.mouth.say(Frame::Granted { rev, granted })?;
         }
         Ok(())
-    }
-
-    /// Another tunnel has taken the place of this one, and its last visit is over.
-    async fn part_replaced(self) -> Result<Code, SessionError> {
-        let connection = self.presence.tunnel().connection();
-        if let Connection::H2(_) = connection {
-            self.mouth.say(Frame::Refused(replaced()))?;
-        }
-        // What the last visit sent may still be on its way.
-        let _ = timeout(self.state.timeouts.goodbye, connection.closed()).await;
-        Ok(Code::Replaced)
     }
 
     fn ping(&mut self) -> Result<u64, SessionError> {

@@ -15,19 +15,25 @@ pub(crate) struct Passage {
     pub(crate) opened: VisitStream,
 }
 
-/// No tunnel of the agent is here.
+/// Why no stream could be opened.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
-#[error("the agent is not connected")]
-pub(crate) struct Offline;
+pub(crate) enum NotOpened {
+    /// No tunnel of the agent is here.
+    #[error("the agent is not connected")]
+    Offline,
+    /// Those that were here take no more visits: they have died, or another has taken their place.
+    #[error("the agent's tunnels have closed")]
+    Closed,
+}
 
 /// Opens a stream on the best tunnel for `label` that has room now; if none has, on the first that
 /// will.
 ///
 /// Waits while all are full, so the caller sets a deadline. Cancel safe.
-pub(crate) async fn open(registry: &Registry, label: Label) -> Result<Passage, Offline> {
+pub(crate) async fn open(registry: &Registry, label: Label) -> Result<Passage, NotOpened> {
     let mut candidates = registry.candidates(label);
     if candidates.is_empty() {
-        return Err(Offline);
+        return Err(NotOpened::Offline);
     }
     let attempt = |at: usize| {
         let tunnel = candidates[at].tunnel.clone();
@@ -39,7 +45,6 @@ pub(crate) async fn open(registry: &Registry, label: Label) -> Result<Passage, O
             to: candidates.swap_remove(at),
             opened,
         }),
-        // Tunnels that have just died are no tunnels.
-        Err(_) => Err(Offline),
+        Err(_) => Err(NotOpened::Closed),
     }
 }

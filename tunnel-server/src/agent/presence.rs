@@ -55,7 +55,7 @@ pub(super) struct Presence {
     ask_again: Option<Instant>,
     /// When an agent that has said that it goes must have gone.
     leaves: Option<Instant>,
-    /// When one that publishes nothing must have wished for something.
+    /// When one that has never published anything must have wished for something.
     wishes: Option<Instant>,
 }
 
@@ -106,7 +106,7 @@ impl Presence {
     /// Takes the agent's wishes. They are answered when they are settled.
     pub(super) fn wish(&mut self, rev: u64, mut wanted: Vec<Wanted>) {
         wanted.truncate(MAX_WISHES);
-        (self.rev, self.wanted) = (rev, wanted);
+        (self.rev, self.wanted, self.wishes) = (rev, wanted, None);
     }
 
     /// When the question is to be asked again although no rule has changed.
@@ -194,9 +194,10 @@ impl Presence {
                 slot => debug!(epoch, slot, "one more tunnel of the agent is here"),
             }
         }
-        let is_expected = !is_published && self.leaves.is_none() && !self.tunnel.is_retired();
-        let by = || Instant::now() + state.timeouts.hello;
-        self.wishes = is_expected.then(|| self.wishes.unwrap_or_else(by));
+        if !self.has_published {
+            let by = || Instant::now() + state.timeouts.hello;
+            self.wishes.get_or_insert_with(by);
+        }
         settled
     }
 
@@ -211,7 +212,7 @@ impl Presence {
         outcomes.any(|outcome| matches!(outcome, Outcome::Urls(_)))
     }
 
-    /// When an agent that publishes nothing must have wished for something, or be gone.
+    /// When an agent that has never published anything must wish for something, or be gone.
     pub(super) fn wishes(&self) -> Option<Instant> {
         self.wishes
     }
@@ -329,8 +330,12 @@ impl Presence {
         let mut outdated = vec![];
         self.held.retain(|id, held| {
             if !claims.iter().any(|(_, claimed)| is_of(claimed, *id)) {
+                // The main key keeps its place, though nobody comes by it: places are counted.
+                if *id == main {
+                    return true;
+                }
                 held.membership = None;
-                return *id == main || held.has_visits();
+                return held.has_visits();
             }
             if held.membership.is_none() {
                 match state.registry.enter(&held.right, &self.tunnel, self.place) {

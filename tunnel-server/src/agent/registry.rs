@@ -80,23 +80,40 @@ impl Registry {
             right: serving.tunnel.right.clone(),
             endpoint: serving.endpoint.clone(),
         };
-        let mut candidates: Vec<_> = self.lock().serving(label).map(candidate).collect();
-        if candidates
-            .iter()
-            .any(|candidate| !candidate.tunnel.is_doubted())
-        {
-            candidates.retain(|candidate| !candidate.tunnel.is_doubted());
-        }
-        let loads: Vec<_> = candidates.iter().map(Candidate::load).collect();
+        let serving: Vec<_> = self.lock().serving(label).map(candidate).collect();
+        let loads: Vec<_> = serving.iter().map(Candidate::load).collect();
+        // Those in doubt count too, or a process that is frozen would look idle.
         let of_process = |instance| -> usize {
             let own = loads.iter().filter(|(process, _)| *process == instance);
             own.map(|(_, visits)| visits).sum()
         };
-        candidates.sort_by_cached_key(|candidate| {
-            let (instance, visits) = candidate.load();
-            (of_process(instance), visits)
-        });
+        let mut candidates: Vec<_> = serving.into_iter().zip(&loads).collect();
+        let is_trusted = |candidate: &Candidate| !candidate.tunnel.is_doubted();
+        if candidates
+            .iter()
+            .any(|(candidate, _)| is_trusted(candidate))
+        {
+            candidates.retain(|(candidate, _)| is_trusted(candidate));
+        }
+        candidates.sort_by_key(|(_, (instance, visits))| (of_process(*instance), *visits));
         candidates
+            .into_iter()
+            .map(|(candidate, _)| candidate)
+            .collect()
+    }
+
+    /// A visit was left unanswered over `tunnel`: whether anybody is at its other end is in doubt, and at
+    /// the other end of the other tunnels of its process.
+    pub(crate) fn doubt(&self, label: Label, tunnel: &Arc<Tunnel>) {
+        tunnel.doubt();
+        let core = self.lock();
+        let is_it = |serving: &Serving<'_, Holder>| Arc::ptr_eq(&serving.tunnel.tunnel, tunnel);
+        let Some(instance) = core.serving(label).find(is_it).map(|it| it.instance) else {
+            return;
+        };
+        let of_process = core.serving(label).filter(|one| one.instance == instance);
+        let others = of_process.filter(|one| !is_it(one));
+        others.for_each(|other| other.tunnel.tunnel.doubt());
     }
 
     /// How many agents are connected.
@@ -125,7 +142,7 @@ impl Membership {
     pub(crate) fn serve(&self, endpoint: Option<EndpointRef>) -> Result<(), JoinError> {
         let label = self.id.label();
         let mut core = self.registry.lock();
-        let begins = endpoint.is_some() && !core.serves(label, self.serial);
+        let begins = endpoint.is_some() && !core.process_serves(label, self.serial);
         let displaced = core.serve(label, self.serial, endpoint)?;
         if begins {
             core.replicas(label, self.serial)

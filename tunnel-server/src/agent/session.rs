@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  handshake ─▶ identity ─▶ control stream ─▶ Hello ─▶ Welcome ─▶ control ─▶ closed
-//!      │            │              │            │    (in the registry from Hello on)
+//!      │            │              │            │    (in the registry while it publishes)
 //!      └────────────┴──────────────┴────────────┴──▶ closed with a code; nobody heard of it
 //! ```
 

@@ -34,7 +34,7 @@ use super::arrival::addresses;
 use super::refusal::send_and_close;
 use super::route::{Route, route};
 use crate::agent::h2;
-use crate::agent::open::{Offline, Passage, open};
+use crate::agent::open::{NotOpened, Passage, open};
 use crate::agent::registry::Candidate;
 use crate::agent::right::Right;
 use crate::agent::tunnel::{Tunnel, VisitStream};
@@ -175,8 +175,8 @@ async fn admit(
     let beginning = begin(state, label, header, &hello.bytes, &mut trying);
     match timeout(state.timeouts.stream_open, beginning).await {
         Ok(Ok(passage)) => Ok(passage),
-        Ok(Err(Offline)) => {
-            debug!(%label, "refused: {Offline}");
+        Ok(Err(why)) => {
+            debug!(%label, "refused: {why}");
             // Whether an id is unknown or offline is nobody's business.
             Err(Alert::UNRECOGNIZED_NAME)
         }
@@ -198,9 +198,14 @@ async fn begin(
     header: impl Fn(EndpointRef) -> StreamHeader,
     hello: &Bytes,
     trying: &mut Option<Arc<Tunnel>>,
-) -> Result<Passage, Offline> {
+) -> Result<Passage, NotOpened> {
     for _ in 0..MAX_ATTEMPTS {
-        let mut passage = open(&state.registry, label).await?;
+        let mut passage = match open(&state.registry, label).await {
+            Ok(passage) => passage,
+            Err(NotOpened::Offline) => break,
+            // Another one may serve by now.
+            Err(NotOpened::Closed) => continue,
+        };
         let Candidate {
             tunnel,
             right,
@@ -226,7 +231,7 @@ async fn begin(
             }
         }
     }
-    Err(Offline)
+    Err(NotOpened::Offline)
 }
 
 /// Joins the visitor and the agent, and stays until the visit is over.
@@ -258,7 +263,7 @@ async fn pass(visitor: Visitor, passage: Passage, state: &State) {
     )
     .await;
     if matches!(ended.cause, Cause::Limit(Limit::NoAnswer)) {
-        tunnel.doubt();
+        state.registry.doubt(agent, &tunnel);
     }
     let (to_agent, to_visitor) = (ended.a_to_b, ended.b_to_a);
     debug!(to_agent, to_visitor, cause = ?ended.cause, "visit over");

@@ -6,14 +6,14 @@
 //! * Different instances of one key are equal replicas.
 //! * Two keys with one label can not both be reached by it: the later is refused.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use tunnel_common::identity::{ClientId, Label};
 use tunnel_common::wire::frame::{EndpointRef, Hello, Instance};
 
-/// Tunnels of one agent at one time: a pool of four, twice during a restart, and another process.
-/// One more displaces the oldest, and one that does not serve first.
-pub(crate) const MAX_TUNNELS_PER_AGENT: usize = 16;
+/// Tunnels of one agent at one time: sixteen processes with a pool of four each.
+pub(crate) const MAX_TUNNELS_PER_AGENT: usize = 64;
 
 /// Tells the tunnels of a registry apart; never used again.
 pub(crate) type Serial = u64;
@@ -94,6 +94,32 @@ struct Member<T> {
     endpoint: Option<EndpointRef>,
 }
 
+impl<T> Agent<T> {
+    /// Which member must go for a tunnel at `place`: its predecessor, else one that does not serve, else
+    /// one of an earlier epoch of its process, else the oldest of the process that has most. So a process
+    /// keeps a tunnel as long as another has several.
+    fn one_too_many(&self, place: Place) -> usize {
+        let members = &self.members;
+        let size = |instance| {
+            let own = members.iter().filter(|m| m.place.instance == instance);
+            own.count()
+        };
+        let rank = |member: &Member<T>| {
+            let is_own = member.place.instance == place.instance;
+            let rank = match () {
+                () if member.place == place => 0,
+                () if member.endpoint.is_none() => 1,
+                () if is_own && member.place.epoch < place.epoch => 2,
+                () => 3,
+            };
+            (rank, Reverse(size(member.place.instance)), member.serial)
+        };
+        let ranked = members.iter().enumerate();
+        let first = ranked.min_by_key(|(_, member)| rank(member));
+        first.map_or(0, |(at, _)| at)
+    }
+}
+
 impl<T> Default for Core<T> {
     fn default() -> Self {
         Self {
@@ -128,11 +154,7 @@ impl<T> Core<T> {
             return Err(JoinError::Outdated);
         }
         let full = agent.members.len() >= MAX_TUNNELS_PER_AGENT;
-        let idle = agent
-            .members
-            .iter()
-            .position(|member| member.endpoint.is_none());
-        let displaced = full.then(|| agent.members.remove(idle.unwrap_or(0)).tunnel);
+        let displaced = full.then(|| agent.members.remove(agent.one_too_many(place)).tunnel);
         self.next += 1;
         let serial = self.next;
         agent.members.push(Member {
@@ -215,10 +237,17 @@ impl<T> Core<T> {
         self.agents.get(&label).map_or(&[], |agent| &agent.members)
     }
 
-    /// Whether this tunnel serves.
-    pub(crate) fn serves(&self, label: Label, serial: Serial) -> bool {
-        let mut members = self.members(label).iter();
-        members.any(|member| member.serial == serial && member.endpoint.is_some())
+    /// Whether a tunnel of the same process serves as this one's.
+    pub(crate) fn process_serves(&self, label: Label, serial: Serial) -> bool {
+        let members = self.members(label);
+        let this = members.iter().find(|member| member.serial == serial);
+        this.is_some_and(|this| {
+            let serves = |other: &Member<T>| other.endpoint.is_some();
+            let mut own = members
+                .iter()
+                .filter(|other| other.place.instance == this.place.instance);
+            own.any(serves)
+        })
     }
 
     /// The tunnels of other processes than that of this one.

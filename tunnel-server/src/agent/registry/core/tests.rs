@@ -158,3 +158,51 @@ fn one_tunnel_too_many_displaces_the_oldest_and_one_that_does_not_serve_first() 
     let (_, displaced) = join(&mut core, id(1), place(201, 0), "newest").expect("joins");
     assert_eq!(displaced, ["oldest"]);
 }
+
+fn slot(instance: u8, epoch: u64, slot: u16) -> Place {
+    Place {
+        slot,
+        ..place(instance, epoch)
+    }
+}
+
+/// A full house: the process 0 has all places but one.
+fn full_house() -> Tunnels {
+    let mut core = Core::default();
+    join(&mut core, id(1), place(1, 0), "single").expect("joins");
+    for number in 1..MAX_TUNNELS_PER_AGENT {
+        join(&mut core, id(1), slot(0, 0, number as u16), "of many").expect("joins");
+    }
+    core
+}
+
+#[test]
+fn in_a_full_house_a_process_with_many_tunnels_makes_room_for_one_with_none() {
+    let mut core = full_house();
+    let (_, displaced) = join(&mut core, id(1), place(2, 0), "new").expect("joins");
+    assert_eq!(displaced, ["of many"]);
+    assert!(serving(&core, id(1)).contains(&"single"));
+}
+
+#[test]
+fn in_a_full_house_a_tunnel_takes_the_place_of_its_predecessor_or_of_an_earlier_epoch() {
+    let mut core = full_house();
+    let (_, displaced) = join(&mut core, id(1), place(1, 0), "again").expect("joins");
+    assert_eq!(displaced, ["single"]);
+    let (_, displaced) = join(&mut core, id(1), place(1, 1), "better").expect("joins");
+    assert_eq!(displaced, ["again"]);
+    assert_eq!(serving(&core, id(1)).len(), MAX_TUNNELS_PER_AGENT);
+}
+
+#[test]
+fn a_process_serves_while_one_of_its_tunnels_does() {
+    let mut core = Core::default();
+    let (first, _) = join(&mut core, id(1), slot(1, 0, 0), "first").expect("joins");
+    let second = core.enter(id(1), slot(1, 0, 1), "second").expect("enters");
+    let other = core.enter(id(1), place(2, 0), "other").expect("enters");
+    let label = id(1).label();
+    assert!(core.process_serves(label, second.serial));
+    assert!(!core.process_serves(label, other.serial));
+    core.leave(label, first);
+    assert!(!core.process_serves(label, second.serial));
+}
