@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{ConnectionError, Endpoint, ServerConfig};
+use quinn::{Connection, ConnectionError, Endpoint, ServerConfig};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
+use tokio::task::JoinSet;
 use tunnel_common::tls;
 use tunnel_common::wire::alpn;
 use tunnel_common::wire::control::{ControlReader, ControlWriter};
@@ -44,23 +45,14 @@ pub fn at(address: SocketAddr, identity: CertifiedKey) -> FalseRelay {
 }
 
 impl FalseRelay {
-    /// Welcomes every agent, and never says another word. Never ends.
+    /// Welcomes every agent, answers its pings, and never grants anything. Never ends.
     pub async fn welcomes_and_grants_nothing(&self) {
-        let mut connections = vec![];
+        let mut welcoming = JoinSet::new();
         while let Some(incoming) = self.endpoint.accept().await {
             // An agent may give up an attempt that took too long.
-            let Ok(connection) = incoming.await else {
-                continue;
-            };
-            let Ok((send, recv)) = connection.accept_bi().await else {
-                continue;
-            };
-            let (mut reader, mut writer) = (ControlReader::new(recv), ControlWriter::new(send));
-            let hello = soon("a Hello", reader.next()).await.expect("a frame");
-            assert!(matches!(hello, Some(Frame::Hello(_))), "{hello:?}");
-            let welcome = writer.send(&Frame::Welcome(welcome())).await;
-            welcome.expect("the agent listens");
-            connections.push((connection, reader, writer));
+            if let Ok(connection) = incoming.await {
+                welcoming.spawn(welcome_and_grant_nothing(connection));
+            }
         }
     }
 
@@ -88,6 +80,24 @@ impl FalseRelay {
                 Err(u8::try_from(alert).expect("an alert"))
             }
             other => panic!("ended otherwise: {other}"),
+        }
+    }
+}
+
+async fn welcome_and_grant_nothing(connection: Connection) {
+    let Ok((send, recv)) = connection.accept_bi().await else {
+        return;
+    };
+    let (mut reader, mut writer) = (ControlReader::new(recv), ControlWriter::new(send));
+    // The agent goes when it has waited long enough.
+    while let Ok(Some(frame)) = reader.next().await {
+        let answer = match frame {
+            Frame::Hello(_) => Frame::Welcome(welcome()),
+            Frame::Ping { nonce } => Frame::Pong { nonce },
+            _ => continue,
+        };
+        if writer.send(&answer).await.is_err() {
+            return;
         }
     }
 }

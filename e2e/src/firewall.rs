@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::origin::reset;
@@ -31,6 +32,8 @@ struct State {
     passes: AtomicU64,
     packets: AtomicU64,
     connections: Mutex<Vec<AbortHandle>>,
+    /// Fires for the TCP connections that are open then.
+    freezes: Notify,
 }
 
 /// A firewall before the relay at `to` that passes all.
@@ -70,11 +73,16 @@ async fn pass_tcp(listener: TcpListener, to: SocketAddr, state: Arc<State>) {
     loop {
         let (mut near, _) = listener.accept().await.expect("accepts");
         near.set_nodelay(true).expect("is connected");
+        let watched = state.clone();
         let passing = connections.spawn(async move {
+            let state = watched;
             let mut far = TcpStream::connect(to).await.expect("connects");
             far.set_nodelay(true).expect("is connected");
-            // Breaks off with either end.
-            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            tokio::select! {
+                // Breaks off with either end.
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                () = state.freezes.notified() => std::future::pending().await,
+            }
             reset(near);
             reset(far);
         });
@@ -162,6 +170,11 @@ impl Firewall {
     /// TCP connections that the agent ever made.
     pub fn opened(&self) -> usize {
         self.state.connections.lock().expect("not poisoned").len()
+    }
+
+    /// Nothing passes any more over the TCP connections that are open; they stay open, and new ones pass.
+    pub fn freezes_tcp(&self) {
+        self.state.freezes.notify_waiters();
     }
 
     /// Cuts the oldest TCP connections that are open, so many.

@@ -245,6 +245,23 @@ async fn a_quic_tunnel_whose_packets_vanish_is_replaced_before_it_is_dead() {
 }
 
 #[tokio::test]
+async fn a_pool_whose_packets_vanish_is_replaced_before_it_is_dead() {
+    let scene = scene(echo().await, Firewall::swallows_udp, |config| {
+        impatient(config);
+        config.transport = Transport::OnlyH2;
+    })
+    .await;
+    let firewall = &scene.firewall;
+    eventually("the pool is complete", || firewall.open() == 4).await;
+    goes_to_and_fro(&mut visit_soon(&scene).await, b"at first").await;
+    firewall.freezes_tcp();
+    let began = Instant::now();
+    eventually("another pool serves", || firewall.opened() == 8).await;
+    goes_to_and_fro(&mut visit_soon(&scene).await, b"again").await;
+    println!("served again after {:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_network_that_passes_a_few_packets_does_not_keep_the_agent_from_serving() {
     let scene = scene(
         http("TCP in the end").await,

@@ -1,5 +1,6 @@
 //! A connection to the relay, whatever it is made of.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tunnel_common::stream::quic::{CONTROL_PRIORITY, QuicStream};
 use tunnel_common::stream::tunnel::TunnelStream;
 use tunnel_common::wire::code::Code;
 
+use super::pulse::Pulse;
 use crate::proxy::target::Target;
 
 /// A connection, on a socket of its own. Dropping it closes it.
@@ -39,6 +41,8 @@ pub(crate) struct H2Connection {
     /// Where the relay is.
     pub(super) target: Target,
     pub(super) exporter: Exporter,
+    /// Bytes that have come.
+    pub(super) received: Arc<AtomicU64>,
     /// The control stream, when the relay has opened it.
     pub(super) control: Mutex<mpsc::Receiver<H2Stream>>,
     /// The visits' streams. At most as many wait as the relay may have open.
@@ -63,18 +67,6 @@ impl End {
     pub(super) fn is_over(&self, why: Closed) {
         let _ = self.why.set(why);
         self.over.cancel();
-    }
-}
-
-/// Tells whether anything comes from the relay. Over QUIC the connection stays open while it is held.
-#[derive(Clone, Debug)]
-pub(crate) struct Pulse(Option<quinn::Connection>);
-
-impl Pulse {
-    /// Packets that have come so far; `None` where nobody counts.
-    pub(crate) fn received(&self) -> Option<u64> {
-        let connection = self.0.as_ref()?;
-        Some(connection.stats().udp_rx.datagrams)
     }
 }
 
@@ -196,12 +188,12 @@ impl Connection {
         }
     }
 
-    /// For the one who watches whether the relay is still there. Over HTTP/2 the driver does.
+    /// For whoever watches whether the relay is still there.
     pub(crate) fn pulse(&self) -> Pulse {
-        Pulse(match self {
-            Self::Quic { connection, .. } => Some(connection.clone()),
-            Self::H2(_) => None,
-        })
+        match self {
+            Self::Quic { connection, .. } => Pulse::Quic(connection.clone()),
+            Self::H2(h2) => Pulse::H2(h2.received.clone()),
+        }
     }
 
     /// What only the two ends of this connection know.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 use tunnel_common::escape::Escaped;
 use tunnel_common::stream::control::{ControlRecv, ControlSend};
@@ -105,6 +105,43 @@ impl Control {
         asked.await.map_err(|_| ControlFailure::Timeout)?
     }
 
+    /// Asks the relay again and again, so many `times` and that far `apart`, whether it is there. It must
+    /// answer each within `patience`. Before anything is asked for.
+    pub(crate) async fn prove(
+        &mut self,
+        times: u64,
+        apart: Duration,
+        patience: Duration,
+    ) -> Result<(), ControlFailure> {
+        for nonce in 1..=times {
+            self.writer.send(&Frame::Ping { nonce }).await?;
+            let answered = async {
+                while self.next_pong().await? != nonce {}
+                Ok::<_, ControlFailure>(())
+            };
+            let answered = timeout(patience, answered).await;
+            answered.map_err(|_| ControlFailure::Timeout)??;
+            sleep(apart).await;
+        }
+        Ok(())
+    }
+
+    async fn next_pong(&mut self) -> Result<u64, ControlFailure> {
+        loop {
+            match self.reader.next().await? {
+                Some(Frame::Ping { nonce }) => self.writer.send(&Frame::Pong { nonce }).await?,
+                Some(Frame::Pong { nonce }) => return Ok(nonce),
+                Some(Frame::Refused(refused)) => return Err(ControlFailure::Refused(refused)),
+                Some(_) => self.rate.count(Instant::now())?,
+                None => {
+                    return Err(ControlFailure::Protocol(
+                        "the relay ended the control stream",
+                    ));
+                }
+            }
+        }
+    }
+
     /// The next change of what is granted to us; everything else is answered here. More than 60 frames
     /// in a minute, Ping and Pong not counted, are an error.
     ///
@@ -117,11 +154,13 @@ impl Control {
             }
             match frame {
                 Some(Frame::Ping { nonce }) => self.writer.send(&Frame::Pong { nonce }).await?,
-                Some(Frame::Granted { granted, .. }) if self.granted.as_ref() != Some(&granted) => {
+                Some(Frame::Granted { rev, granted })
+                    if rev >= REV && self.granted.as_ref() != Some(&granted) =>
+                {
                     self.granted = Some(granted.clone());
                     return Ok(granted);
                 }
-                Some(Frame::Granted { .. }) => debug!("the relay grants what it granted before"),
+                Some(Frame::Granted { .. }) => debug!("the relay grants nothing new"),
                 Some(Frame::Refused(refused)) => return Err(ControlFailure::Refused(refused)),
                 Some(Frame::Draining { spread }) => info!(spread, "the relay is about to stop"),
                 Some(Frame::Leaving) => info!("the relay stops"),

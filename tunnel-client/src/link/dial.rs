@@ -125,14 +125,19 @@ impl Dialler {
     async fn race(&self, ways: &[Way], rule: &Rule, hello: &Hello) -> Outcome {
         let addresses = self.resolve().await?;
         let attempt = |way| Box::pin(self.attempt(way, &addresses, rule, hello));
-        let attempts = ways.iter().copied().map(attempt);
-        match race(attempts, self.head_start()).await {
-            Ok(decided) => decided,
-            Err(mut failures) => {
-                failures.sort_by_key(|(way, _)| ways.iter().position(|known| known == way));
-                Err(DialError::of_ways(failures))
+        // On first sight whoever answers is believed: another port of that host comes last.
+        let (others, own): (Vec<_>, Vec<_>) = ways
+            .iter()
+            .partition(|way| matches!(way, Way::H2At(_)) && matches!(rule, Rule::FirstUse));
+        let mut failures = vec![];
+        for ways in [own, others] {
+            match race(ways.into_iter().map(attempt), self.head_start()).await {
+                Ok(decided) => return decided,
+                Err(failed) => failures.extend(failed),
             }
         }
+        failures.sort_by_key(|(way, _)| ways.iter().position(|known| known == way));
+        Err(DialError::of_ways(failures))
     }
 
     /// Before the next way is tried beside one that has not led anywhere. Through a proxy they are

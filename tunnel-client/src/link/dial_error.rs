@@ -118,9 +118,11 @@ impl DialError {
     pub(super) fn of_way(way: Way, failures: Vec<Self>) -> Result<Self, (Way, Self)> {
         let may_be_passed_by = match way {
             Way::Quic => failures.is_empty() || failures.iter().any(Self::may_be_passed_by),
-            Way::H2 | Way::H2At(_) => !failures
+            Way::H2 => !failures
                 .iter()
                 .any(|failure| failure.is_refusal() || failure.ends_proxying()),
+            // Who is at another port of that host may be anybody: its no is not the relay's.
+            Way::H2At(_) => !failures.iter().any(Self::ends_proxying),
         };
         let failure = Self::of(failures);
         let failure = failure.unwrap_or_else(|| Self::Resolve(io::ErrorKind::NotFound.into()));
@@ -135,14 +137,20 @@ impl DialError {
     pub(super) fn of_ways(failures: Vec<(Way, Self)>) -> Self {
         let text = |(_, failure): &(Way, Self)| failure.to_string();
         let texts: Vec<_> = failures.iter().map(text).collect();
-        // Another port of the relay's host may be anybody's, a web server's: who is there proves nothing.
-        let own = failures
-            .into_iter()
-            .filter(|(way, _)| !matches!(way, Way::H2At(_)))
-            .map(|(_, failure)| failure);
-        match Self::of(own.collect()) {
-            Some(error) if error.weight() == Weight::Trust => error,
-            Some(error @ Self::Resolve(_)) => error,
+        let mut refusal = None;
+        let mut own = vec![];
+        for (way, failure) in failures {
+            match way {
+                Way::H2At(_) if failure.is_refusal() => refusal = Some(failure),
+                // Another port of the relay's host may be a web server's: who is there proves nothing.
+                Way::H2At(_) => {}
+                Way::Quic | Way::H2 => own.push(failure),
+            }
+        }
+        match (Self::of(own), refusal) {
+            (Some(error), _) if error.weight() == Weight::Trust => error,
+            (_, Some(refusal)) => refusal,
+            (Some(error @ Self::Resolve(_)), _) => error,
             _ => Self::NoWay(texts.join("; ")),
         }
     }

@@ -2,8 +2,7 @@
 
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::Label;
-use tunnel_common::wire::code::Code;
-use tunnel_common::wire::frame::{EndpointRef, Granted, Outcome, Refused};
+use tunnel_common::wire::frame::{EndpointRef, Granted, Outcome};
 
 use super::control::ControlFailure;
 
@@ -43,10 +42,7 @@ pub(crate) fn urls(
             ))
         }
         Some(Outcome::Refused(refused)) => Err(ControlFailure::Refused(refused.clone())),
-        _ => {
-            let nothing = Refused::for_good(Code::Refused, "the relay granted nothing");
-            Err(ControlFailure::Refused(nothing))
-        }
+        _ => Err(ControlFailure::Protocol("the relay granted nothing")),
     }
 }
 
@@ -133,13 +129,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_granted_is_a_refusal() {
+    fn nothing_granted_is_the_relays_fault_and_no_reason_to_end() {
         for grants in [
             vec![],
             vec![granted("main", &[])],
             vec![granted("other", &["x"])],
         ] {
-            assert!(matches!(of(&grants), Err(ControlFailure::Refused(_))));
+            assert!(matches!(of(&grants), Err(ControlFailure::Protocol(_))));
         }
     }
 }

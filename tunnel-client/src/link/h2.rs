@@ -97,7 +97,7 @@ fn drive(
 ) -> H2Connection {
     let (control_sender, control) = mpsc::channel(CONTROL_STREAMS);
     let (visits_sender, visits) = mpsc::channel(MAX_STREAMS as usize);
-    let end = Arc::new(End::default());
+    let (end, received) = (Arc::new(End::default()), acceptor.received());
     let mut driving = JoinSet::new();
     driving.spawn({
         let end = end.clone();
@@ -117,6 +117,7 @@ fn drive(
     H2Connection {
         target,
         exporter,
+        received,
         control: Mutex::new(control),
         visits: Mutex::new(visits),
         end,

@@ -10,10 +10,11 @@
 //!        └──── refused for good ──▶ end
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -28,6 +29,10 @@ use super::seek::{reach, seek};
 use super::shared::Link;
 use super::tunnel::Tunnel;
 
+/// Pools that go on beside the one that serves, to the end of their visits. A relay that leads us from
+/// one to the next makes us keep no more.
+const MAX_RETIRED: usize = 3;
+
 /// Keeps one link.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -38,14 +43,9 @@ pub(crate) struct Keeper {
     /// The newest that was taken.
     epoch: u64,
     /// Those that serve, and those that are retired and still have visits.
-    pools: JoinSet<Ended>,
-}
-
-/// A pool has ended.
-#[derive(Debug)]
-struct Ended {
-    epoch: u64,
-    why: Option<Lost>,
+    pools: JoinSet<Option<Lost>>,
+    /// The latter, the oldest first.
+    retired: VecDeque<AbortHandle>,
 }
 
 /// What becomes of a pool that serves.
@@ -66,6 +66,7 @@ impl Keeper {
             shutdown,
             epoch: 0,
             pools: JoinSet::new(),
+            retired: VecDeque::new(),
         }
     }
 
@@ -127,18 +128,32 @@ impl Keeper {
 
     /// Lets a tunnel serve, and those that belong to it.
     fn begin(&mut self, tunnel: Tunnel) -> Current {
-        let (epoch, way, pulse) = (self.epoch, tunnel.way(), tunnel.pulse());
-        let (pool, retire) = Pool::new(self.link.clone(), way, epoch, self.shutdown.clone());
-        self.pools.spawn(async move {
-            let why = pool.keep(tunnel).await;
-            Ended { epoch, why }
-        });
+        let (epoch, way) = (self.epoch, tunnel.way());
+        let pool = Pool::new(self.link.clone(), way, epoch, self.shutdown.clone());
+        let (retire, pulses) = (pool.retire(), pool.pulses());
+        let running = self.pools.spawn(pool.keep(tunnel));
         Current {
-            epoch,
             way,
             begun: Instant::now(),
-            pulse,
+            pulses,
             retire,
+            running,
+        }
+    }
+
+    /// Lets what served go on to the end of its visits, and no longer than it takes so many others to
+    /// be retired.
+    fn retire(&mut self, old: Current) {
+        if old.begun.elapsed() >= SERVED_LONG_ENOUGH {
+            self.backoff.served(Instant::now());
+        }
+        old.retire.cancel();
+        self.retired.push_back(old.running);
+        self.retired.retain(|running| !running.is_finished());
+        if self.retired.len() > MAX_RETIRED
+            && let Some(oldest) = self.retired.pop_front()
+        {
+            oldest.abort();
         }
     }
 
@@ -157,30 +172,36 @@ impl Keeper {
         }
     }
 
-    /// Puts `better` in the place of `old`, whose visits go on. If that fails, nobody knows whether
-    /// the relay has done so: all ways are open again, and `old` serves until one of them does.
+    /// Puts `better` in the place of `old`, whose visits go on. If the relay refuses, `old` goes on as
+    /// before. If nobody knows whether it has agreed, all ways are open again, and `old` serves until one
+    /// of them does.
     async fn take_over(&mut self, old: Current, better: Ready) -> Result<Current, Option<Lost>> {
-        let (link, way) = (self.link.clone(), better.way);
+        let (link, shutdown, way) = (self.link.clone(), self.shutdown.clone(), better.way);
         let mut asking = Box::pin(Tunnel::ask(better, &link));
         let mut is_over = false;
         loop {
             tokio::select! {
-                asked = &mut asking => {
-                    old.retire.cancel();
-                    self.has_ended(&old, None);
-                    return match asked {
-                        Ok(tunnel) => Ok(self.begin(tunnel)),
-                        Err(error) => Err(Some(self.has_failed(way, error.into()))),
-                    };
-                }
-                // The relay may have closed the old before we hear that it has taken the new.
-                why = over(&mut self.pools, &old), if !is_over => match why {
-                    Some(why) => {
-                        debug!("the old tunnel ends already: {why}");
-                        is_over = true;
+                asked = &mut asking => match asked {
+                    Ok(tunnel) => {
+                        self.retire(old);
+                        return Ok(self.begin(tunnel));
                     }
-                    None => return Err(None),
+                    Err(error) => {
+                        let lost = self.has_failed(way, error.into());
+                        if lost.is_refusal() && !is_over {
+                            debug!("the relay takes no better tunnel: {lost}");
+                            return Ok(old);
+                        }
+                        self.retire(old);
+                        return Err(Some(lost));
+                    }
                 },
+                // The relay may have closed the old before we hear that it has taken the new.
+                why = over(&mut self.pools, &old), if !is_over => {
+                    debug!("the old tunnel ends already: {why:?}");
+                    is_over = true;
+                }
+                () = shutdown.cancelled() => return Err(None),
             }
         }
     }
@@ -204,13 +225,14 @@ impl Keeper {
 
 /// Ready when no tunnel of `current` serves any more; without a reason if it was asked to end. What was
 /// retired before ends meanwhile. Cancel safe.
-async fn over(pools: &mut JoinSet<Ended>, current: &Current) -> Option<Lost> {
+async fn over(pools: &mut JoinSet<Option<Lost>>, current: &Current) -> Option<Lost> {
+    let current = current.running.id();
     loop {
-        match pools.join_next().await {
-            Some(Ok(ended)) if ended.epoch == current.epoch => return ended.why,
-            Some(Ok(ended)) => debug!(epoch = ended.epoch, "what was retired has ended"),
-            // It does not say which it was: better one too many than one too few.
-            Some(Err(_)) | None => return Some(Lost::Fault),
+        match pools.join_next_with_id().await {
+            Some(Ok((id, why))) if id == current => return why,
+            Some(Err(fault)) if fault.id() == current => return Some(Lost::Fault),
+            Some(_) => debug!("what was retired has ended"),
+            None => return Some(Lost::Fault),
         }
     }
 }

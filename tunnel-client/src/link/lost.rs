@@ -13,6 +13,8 @@ use super::tunnel::TunnelError;
 
 /// A relay that asks us to come back at once is given this much time all the same.
 const MIN_REFUSED_WAIT: Duration = Duration::from_secs(1);
+/// However long a relay wants us to stay away: somebody may have changed his mind.
+const MAX_REFUSED_WAIT: Duration = Duration::from_secs(10 * 60);
 /// The wait after another process of the same key has taken our place: processes that fight for
 /// one do so less than once a minute.
 const REPLACED_WAIT: Duration = Duration::from_secs(60);
@@ -51,6 +53,11 @@ impl Lost {
         }
     }
 
+    /// Whether it was the relay that refused.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.refusal().is_some()
+    }
+
     /// What the relay said, if it refused and trying again would not help.
     pub(super) fn refusal_for_good(&self) -> Option<&Refused> {
         self.refusal()
@@ -61,7 +68,6 @@ impl Lost {
     pub(super) fn is_replaced(&self) -> bool {
         match self.control_failure() {
             Some(ControlFailure::Connection(closed)) => closed.code == Some(Code::Replaced),
-            Some(ControlFailure::Refused(refused)) => refused.code == Code::Replaced.number(),
             _ => false,
         }
     }
@@ -92,7 +98,8 @@ impl Lost {
         let after = self.refusal().and_then(|refused| refused.retry_after);
         match after {
             Some(milliseconds) => {
-                let after = Duration::from_millis(milliseconds).max(MIN_REFUSED_WAIT);
+                let after = Duration::from_millis(milliseconds);
+                let after = after.clamp(MIN_REFUSED_WAIT, MAX_REFUSED_WAIT);
                 after + after.mul_f64(share / 4.0)
             }
             None if self.may_lock_an_account() => {

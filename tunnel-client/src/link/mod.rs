@@ -13,6 +13,7 @@ pub mod known_relays;
 mod lost;
 pub(crate) mod policy;
 mod pool;
+mod pulse;
 pub(crate) mod quic;
 pub mod relay_trust;
 mod route;

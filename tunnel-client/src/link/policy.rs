@@ -6,15 +6,15 @@
 //!   QUIC, then HTTP/2, then HTTP/2 at 443  ──▶  serving  ─────────────────▶ again
 //!                                                │   ▲
 //!                        over HTTP/2: is QUIC back?  │ make before break
-//!                        over QUIC: is it silent?────┘
+//!                        over any: is it silent?─────┘
 //! ```
 //!
 //! * The ways race, each a head start behind the one before. A way is there when the relay has said
 //!   Welcome on it; the first one is asked for our endpoints, the others were never more than a knock.
 //! * One QUIC connection is enough: its streams do not wait for each other. TCP's do, so over HTTP/2
 //!   there are several connections.
-//! * Beside HTTP/2, QUIC is tried again and again, ever more seldom. Beside a QUIC connection that has
-//!   fallen silent, every way is tried before it is given up for dead.
+//! * Beside HTTP/2, QUIC is tried again and again, ever more seldom. Beside a pool that has fallen
+//!   silent, every way is tried before it is given up for dead.
 //! * What is found begins to serve before the old stops: the relay sends new visits to the new, and
 //!   those on the old go on to their end.
 
@@ -35,12 +35,16 @@ pub(crate) enum Way {
 
 /// A QUIC tunnel that served for so long proves that UDP passes.
 const PROVEN: Duration = Duration::from_secs(30);
+/// One that served for so long, and fell silent, has met an outage like any other.
+const STEADY: Duration = Duration::from_secs(10 * 60);
 /// The longest wait between two tries of QUIC, as a multiple of the first: 5 min, from 30 s on.
 const LONGEST_PROBE: u32 = 10;
+/// The same where QUIC tunnels begin and then fall silent: 1 h. Each return costs an outage.
+const LONGEST_PROBE_DISTRUSTED: u32 = 120;
 /// How far a wait is drawn off its middle, so that a thousand agents do not knock together.
 const JITTER: f64 = 0.2;
 
-/// A QUIC tunnel over which nothing came for so many keep-alives may be dead: other ways are tried.
+/// A pool over which nothing came for so many keep-alives may be dead: all ways are tried.
 const SILENT_KEEP_ALIVES: f64 = 1.5;
 
 /// What is decided once for a link.
@@ -93,7 +97,7 @@ impl Policy {
         usize::from(self.ways.first() == Some(&Way::Quic))
     }
 
-    /// After how long without any packet a QUIC tunnel that is kept alive so often is in doubt: 3 s.
+    /// After how long without anything from the relay a pool that is kept alive so often is in doubt: 3 s.
     pub(crate) fn silence(&self, keep_alive: Duration) -> Duration {
         keep_alive.mul_f64(SILENT_KEEP_ALIVES)
     }
@@ -127,21 +131,27 @@ impl Probing {
     }
 
     /// The wait before the next try; `share` is drawn evenly from 0 to 1.
-    pub(crate) fn next(&mut self, share: f64) -> Duration {
-        let wait = self.next;
-        self.next = (wait * 2).min(self.first * LONGEST_PROBE);
-        wait.mul_f64(1.0 - JITTER + 2.0 * JITTER * share.clamp(0.0, 1.0))
+    pub(crate) fn wait(&self, share: f64) -> Duration {
+        self.next
+            .mul_f64(1.0 - JITTER + 2.0 * JITTER * share.clamp(0.0, 1.0))
+    }
+
+    /// It was tried: the next wait is twice as long.
+    pub(crate) fn probed(&mut self) {
+        let longest = match self.is_distrusted {
+            true => LONGEST_PROBE_DISTRUSTED,
+            false => LONGEST_PROBE,
+        };
+        self.next = (self.next * 2).min(self.first * longest);
     }
 
     /// A tunnel over `way` has ended that served for so long; whether by silence.
     pub(crate) fn ended(&mut self, way: Way, served: Duration, is_silence: bool) {
-        if way != Way::Quic {
-            return;
-        }
-        if served >= PROVEN {
-            *self = Self::new(self.first);
-        } else if is_silence {
-            self.is_distrusted = true;
+        let enough = if is_silence { STEADY } else { PROVEN };
+        match way {
+            Way::Quic if served >= enough => *self = Self::new(self.first),
+            Way::Quic if is_silence => self.is_distrusted = true,
+            _ => {}
         }
     }
 }
@@ -199,13 +209,34 @@ mod tests {
     #[test]
     fn the_waits_double_up_to_five_minutes_and_begin_anew_after_a_quic_tunnel_that_held() {
         let mut probing = Probing::new(FIRST);
-        let waits: Vec<_> = (0..6).map(|_| probing.next(0.5).as_secs()).collect();
+        let next = |probing: &mut Probing| {
+            let wait = probing.wait(0.5);
+            probing.probed();
+            wait.as_secs()
+        };
+        let waits: Vec<_> = (0..6).map(|_| next(&mut probing)).collect();
         assert_eq!(waits, [30, 60, 120, 240, 300, 300]);
-        probing.ended(Way::H2, PROVEN, true);
+        probing.ended(Way::H2, STEADY, true);
         probing.ended(Way::Quic, PROVEN / 2, false);
-        assert_eq!(probing.next(0.5).as_secs(), 300);
-        probing.ended(Way::Quic, PROVEN, true);
-        assert_eq!(probing.next(0.5), FIRST);
+        assert_eq!(probing.wait(0.5).as_secs(), 300);
+        probing.ended(Way::Quic, PROVEN, false);
+        assert_eq!(probing.wait(0.5), FIRST);
+    }
+
+    #[test]
+    fn where_quic_falls_silent_again_and_again_it_is_tried_ever_more_seldom() {
+        let mut probing = Probing::new(FIRST);
+        let waits: Vec<_> = (0..9)
+            .map(|_| {
+                let wait = probing.wait(0.5);
+                probing.probed();
+                probing.ended(Way::Quic, PROVEN * 2, true);
+                wait.as_secs()
+            })
+            .collect();
+        assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+        probing.ended(Way::Quic, STEADY, true);
+        assert_eq!(probing.wait(0.5), FIRST);
     }
 
     #[test]
@@ -215,16 +246,17 @@ mod tests {
         probing.ended(Way::Quic, PROVEN / 2, true);
         let last = [Way::H2, Way::H2At(443), Way::Quic];
         assert_eq!(policy.ways(&probing), last);
-        probing.ended(Way::H2, PROVEN, false);
-        assert_eq!(policy.ways(&probing), last);
+        probing.ended(Way::H2, STEADY, false);
         probing.ended(Way::Quic, PROVEN, true);
+        assert_eq!(policy.ways(&probing), last);
+        probing.ended(Way::Quic, PROVEN, false);
         assert_eq!(policy.ways(&probing)[0], Way::Quic);
     }
 
     proptest! {
         #[test]
         fn a_wait_is_within_a_fifth_of_its_middle(share in 0.0..=1.0) {
-            let wait = Probing::new(FIRST).next(share);
+            let wait = Probing::new(FIRST).wait(share);
             prop_assert!(wait >= FIRST.mul_f64(0.8) && wait <= FIRST.mul_f64(1.2));
         }
     }

@@ -15,19 +15,23 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::backoff::Backoff;
-use super::connection::Pulse;
 use super::lost::Lost;
 use super::policy::Way;
+use super::pulse::Pulses;
 use super::shared::{Link, Place};
 use super::tunnel::Tunnel;
 
 /// A tunnel that served for less is no sign that all is well: the waits go on growing.
 pub(super) const SERVED_LONG_ENOUGH: Duration = Duration::from_secs(10);
+
+/// The wait after the relay has refused one more tunnel, while others serve.
+const REFUSED_WAIT: Duration = Duration::from_secs(60);
 
 /// The tunnels of one epoch.
 #[derive(Debug)]
@@ -36,6 +40,7 @@ pub(super) struct Pool {
     way: Way,
     epoch: u64,
     serving: AtomicUsize,
+    pulses: Pulses,
     /// Fires when every tunnel should say goodbye and go.
     shutdown: CancellationToken,
     /// Fires when no tunnel that is lost should be replaced any more.
@@ -45,36 +50,40 @@ pub(super) struct Pool {
 /// The pool that serves, as its keeper sees it.
 #[derive(Debug)]
 pub(super) struct Current {
-    /// Its own.
-    pub(super) epoch: u64,
     /// How the relay is reached.
     pub(super) way: Way,
     /// Since when it serves.
     pub(super) begun: Instant,
-    /// Of its first tunnel.
-    pub(super) pulse: Pulse,
-    /// Ends it when its visits have ended.
+    /// Of its tunnels.
+    pub(super) pulses: Pulses,
+    /// Lets no tunnel of it be replaced any more.
     pub(super) retire: CancellationToken,
+    /// Cuts it off.
+    pub(super) running: AbortHandle,
 }
 
 impl Pool {
-    /// A pool around `tunnel`. It is retired by the token, or when `shutdown` fires.
-    pub(super) fn new(
-        link: Arc<Link>,
-        way: Way,
-        epoch: u64,
-        shutdown: CancellationToken,
-    ) -> (Self, CancellationToken) {
-        let retired = shutdown.child_token();
-        let pool = Self {
+    /// A pool that begins to serve: with [`keep`](Self::keep).
+    pub(super) fn new(link: Arc<Link>, way: Way, epoch: u64, shutdown: CancellationToken) -> Self {
+        Self {
             link,
             way,
             epoch,
             serving: AtomicUsize::new(0),
+            pulses: Pulses::default(),
+            retired: shutdown.child_token(),
             shutdown,
-            retired: retired.clone(),
-        };
-        (pool, retired)
+        }
+    }
+
+    /// Lets no tunnel that is lost be replaced any more. So does a shutdown.
+    pub(super) fn retire(&self) -> CancellationToken {
+        self.retired.clone()
+    }
+
+    /// Of its tunnels.
+    pub(super) fn pulses(&self) -> Pulses {
+        self.pulses.clone()
     }
 
     /// Serves until none of the tunnels does, and says why the last was lost; `None` when they were
@@ -105,7 +114,7 @@ impl Pool {
         let mut backoff = Backoff::new(Instant::now());
         loop {
             let lost = match tunnel.take() {
-                Some(tunnel) => self.serve(tunnel, &mut backoff).await?,
+                Some(tunnel) => self.serve(place.slot, tunnel, &mut backoff).await?,
                 None => match self.dial(place).await? {
                     Ok(dialled) => {
                         tunnel = Some(dialled);
@@ -114,24 +123,29 @@ impl Pool {
                     Err(lost) => lost,
                 },
             };
-            let is_over = self.serving.load(Ordering::Acquire) == 0;
-            if is_over || lost.refusal_for_good().is_some() {
+            if self.serving.load(Ordering::Acquire) == 0 {
                 return Some(lost);
             }
-            let wait = lost.wait(&mut backoff);
+            let wait = match lost.refusal_for_good() {
+                // The others hear it too, if it is meant for them.
+                Some(_) => REFUSED_WAIT,
+                None => lost.wait(&mut backoff),
+            };
             let Place { slot, slots, .. } = place;
-            info!("tunnel {slot} of {slots} is dialled again in {wait:.1?}, others serve: {lost}");
+            debug!("tunnel {slot} of {slots} is dialled again in {wait:.1?}, others serve: {lost}");
             self.unless_retired(sleep(wait)).await?;
         }
     }
 
     /// Serves until the tunnel is lost; `None` if that was wanted.
-    async fn serve(&self, tunnel: Tunnel, backoff: &mut Backoff) -> Option<Lost> {
+    async fn serve(&self, slot: u16, tunnel: Tunnel, backoff: &mut Backoff) -> Option<Lost> {
         let begun = Instant::now();
+        self.pulses.begin(slot, tunnel.pulse());
         self.serving.fetch_add(1, Ordering::AcqRel);
         let served = tunnel.serve(&self.link, &self.shutdown);
         let served = served.await;
         self.serving.fetch_sub(1, Ordering::AcqRel);
+        self.pulses.end(slot);
         if begun.elapsed() >= SERVED_LONG_ENOUGH {
             backoff.served(Instant::now());
         }

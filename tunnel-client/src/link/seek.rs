@@ -1,5 +1,5 @@
-//! Looking for a better connection while one serves: QUIC beside HTTP/2, and anything beside a QUIC
-//! connection that has fallen silent.
+//! Looking for a better pool while one serves: QUIC beside HTTP/2, and anything beside a pool that has
+//! fallen silent.
 
 use std::time::Duration;
 
@@ -7,15 +7,21 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 use super::backoff::Backoff;
-use super::connection::Pulse;
 use super::dial::Ready;
 use super::dial_error::DialError;
 use super::policy::{Probing, Way};
 use super::pool::Current;
+use super::pulse::Pulses;
 use super::shared::{Link, Place};
 
 /// How often a pulse is felt, in shares of the silence that matters.
 const FEELS: u32 = 6;
+/// A QUIC connection that is to take over from HTTP/2 answers so many questions first …
+const PROOFS: u64 = 5;
+/// … so far apart …
+const PROOFS_APART: Duration = Duration::from_millis(300);
+/// … and each so soon: together well within the time that a relay gives who wishes for nothing.
+const PROOF_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Looks beside `current` until something better is ready, which may be never. Each attempt
 /// takes a new epoch. Dropping the future gives it up.
@@ -25,68 +31,74 @@ pub(super) async fn seek(
     probing: &mut Probing,
     epoch: &mut u64,
 ) -> Ready {
-    match link.policy.better_than(current.way) {
-        [] => substitute(link, current, probing, epoch).await,
-        better => probe(link, better, probing, epoch).await,
-    }
-}
-
-/// Tries the better ways again and again.
-async fn probe(link: &Link, better: &[Way], probing: &mut Probing, epoch: &mut u64) -> Ready {
-    loop {
-        let wait = probing.next(fastrand::f64());
-        sleep(wait).await;
-        match reach(link, better, epoch).await {
-            Ok(ready) => return ready,
-            Err(error) => debug!("no better way yet, after {wait:.1?}: {error}"),
-        }
-    }
-}
-
-/// Waits until the connection is in doubt, and tries all ways while it is.
-async fn substitute(link: &Link, current: &Current, quic: &mut Probing, epoch: &mut u64) -> Ready {
     let within = link.policy.silence(link.venue.timeouts.quic.keep_alive);
-    let pulse = &current.pulse;
     loop {
-        let Some(heard) = silent(pulse, within).await else {
-            return std::future::pending().await;
+        let heard = tokio::select! {
+            heard = silent(&current.pulses, within) => heard,
+            ready = probe(link, current.way, probing, epoch) => return ready,
         };
         info!("nothing has come from the relay for {within:.1?}; trying other ways");
-        quic.ended(current.way, current.begun.elapsed(), true);
+        probing.ended(current.way, current.begun.elapsed(), true);
         tokio::select! {
-            ready = reach_in_the_end(link, quic, epoch) => {
-                if pulse.received() == Some(heard) {
+            ready = substitute(link, probing, epoch) => {
+                if current.pulses.received() == heard {
                     return ready;
                 }
             }
-            () = speaks(pulse, heard, within) => {}
+            () = speaks(&current.pulses, &heard, within) => {}
         }
         debug!("the relay speaks again");
     }
 }
 
-/// Ready when nothing has come for so long: what had come by then. `None` where nobody counts.
-async fn silent(pulse: &Pulse, within: Duration) -> Option<u64> {
-    let (mut heard, mut since) = (pulse.received()?, Instant::now());
+/// Tries what is better than `way` again and again.
+async fn probe(link: &Link, way: Way, probing: &mut Probing, epoch: &mut u64) -> Ready {
+    let better = link.policy.better_than(way);
+    if better.is_empty() {
+        return std::future::pending().await;
+    }
+    loop {
+        sleep(probing.wait(fastrand::f64())).await;
+        probing.probed();
+        match reach(link, better, epoch).await {
+            Ok(mut ready) => {
+                let proving = ready.control.prove(PROOFS, PROOFS_APART, PROOF_PATIENCE);
+                match proving.await {
+                    Ok(()) => return ready,
+                    Err(error) => {
+                        debug!("a better way, but not for long: {error}");
+                        probing.ended(ready.way, Duration::ZERO, true);
+                    }
+                }
+            }
+            Err(error) => debug!("no better way yet: {error}"),
+        }
+    }
+}
+
+/// Ready when nothing has come for so long: what had come by then.
+async fn silent(pulses: &Pulses, within: Duration) -> Vec<(u16, u64)> {
+    let (mut heard, mut since) = (pulses.received(), Instant::now());
     loop {
         sleep(within / FEELS).await;
-        let now = pulse.received()?;
+        let now = pulses.received();
         if now != heard {
             (heard, since) = (now, Instant::now());
         } else if since.elapsed() >= within {
-            return Some(heard);
+            return heard;
         }
     }
 }
 
 /// Ready when more has come than was `heard`.
-async fn speaks(pulse: &Pulse, heard: u64, within: Duration) {
-    while pulse.received() == Some(heard) {
+async fn speaks(pulses: &Pulses, heard: &[(u16, u64)], within: Duration) {
+    while pulses.received() == heard {
         sleep(within / FEELS).await;
     }
 }
 
-async fn reach_in_the_end(link: &Link, quic: &Probing, epoch: &mut u64) -> Ready {
+/// Tries all ways until one is ready.
+async fn substitute(link: &Link, quic: &Probing, epoch: &mut u64) -> Ready {
     let mut backoff = Backoff::new(Instant::now());
     loop {
         match reach(link, &link.policy.ways(quic), epoch).await {

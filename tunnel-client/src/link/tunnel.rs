@@ -14,11 +14,12 @@ use tunnel_common::tls::CertificateError;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::Granted;
 
-use super::connection::{Closed, Connection, Pulse};
+use super::connection::{Closed, Connection};
 use super::control::{Control, ControlFailure};
 use super::dial::Ready;
 use super::grant::{self, OwnUrl};
 use super::policy::Way;
+use super::pulse::Pulse;
 use super::shared::Link;
 use crate::endpoint::{Endpoint, ProveError};
 use crate::status::Published;
@@ -88,7 +89,7 @@ impl Tunnel {
     }
 
     /// Tells whether anything still comes from the relay.
-    pub(crate) fn pulse(&self) -> Pulse {
+    pub(super) fn pulse(&self) -> Pulse {
         self.connection.pulse()
     }
 

@@ -8,6 +8,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -278,6 +279,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Acceptor<T> {
     /// Why the relay has closed the connection, if it has said so.
     pub fn closed(&self) -> Option<Code> {
         self.closed
+    }
+
+    /// Bytes that have come so far, above TLS.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        self.watch.counter()
     }
 
     /// Tells the relay to open no more streams here; those that are open go on, and the connection

@@ -113,6 +113,11 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    /// What has come so far, in bytes.
+    pub(super) fn counter(&self) -> Arc<AtomicU64> {
+        self.received.clone()
+    }
+
     /// Of a connection that was made just now with the windows [`STREAM_WINDOW`] and `connection`.
     /// Without `pings` somebody else asks the peer.
     pub(super) fn new(
