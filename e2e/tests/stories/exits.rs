@@ -40,6 +40,17 @@ async fn either_signal_ends_either_binary_with_zero(#[values(Over::Quic, Over::H
     }
 }
 
+#[rstest]
+#[tokio::test]
+async fn a_server_that_ends_says_so_to_its_clients(#[values(Over::Quic, Over::H2)] over: Over) {
+    let (mut server, origin) = (server(&[]).await, http("x").await);
+    let client = publish(over, &server, origin.address, &[], folder()).await;
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.exit_code().await, 0);
+    let why = "closed by the peer: the peer is stopping";
+    client.process.logs(why).await;
+}
+
 #[tokio::test]
 async fn a_server_that_is_asked_to_end_as_soon_as_it_has_spoken_ends_with_zero() {
     for _ in 0..20 {

@@ -134,7 +134,9 @@ async fn forty_who_stop_reading_leave_a_reader_over_http2_half_his_rate() {
         config.timeouts.splice.stalled = 200 * MS;
         config.timeouts.splice.probe = 50 * MS;
     };
-    let mut stage = stage_with(Over::H2, relay, |_| {}).await;
+    // One connection's window is what they fill.
+    let agent = |config: &mut tunnel_client::config::Config| config.pool_size = 1;
+    let mut stage = stage_with(Over::H2, relay, agent).await;
     let (mut reader, mut local) = stage.visit().await;
     let mut read = async || {
         let begin = Instant::now();

@@ -193,7 +193,7 @@ impl Watch {
         before != (self.stream, self.connection)
     }
 
-    fn ask(&mut self, cx: &mut Context<'_>, now: Instant) -> Watched {
+    fn ask(&mut self, cx: &mut Context<'_>, mut now: Instant) -> Watched {
         let Some(pings) = &mut self.pings else {
             return Watched::Quiet;
         };
@@ -214,6 +214,7 @@ impl Watch {
                     if self.timer.as_mut().poll(cx).is_pending() {
                         return Watched::Quiet;
                     }
+                    now = Instant::now();
                 }
             }
         }
