@@ -36,8 +36,8 @@ pub const CONNECTION_WINDOW: u32 = 128 * 1024 * 1024;
 pub const POOL: u32 = 4;
 /// Streams that the relay may have open on one connection.
 pub const MAX_STREAMS: u32 = 4096;
-/// Streams that the relay has opened and the agent not yet answered, on one connection. Far fewer
-/// than the resets of unaccepted streams that the agent would take for an attack.
+/// Streams that the relay has opened and the agent not yet answered, on one connection: what is lost
+/// with an agent that stands still. Whoever comes later waits for the next tunnel.
 pub const MAX_UNANSWERED: usize = 256;
 /// The largest frame, HTTP/2's least: another visit's bytes wait for no more than that.
 const FRAME_BYTES: u32 = 16 * 1024;

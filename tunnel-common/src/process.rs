@@ -116,13 +116,14 @@ impl EndSignals {
 
 /// Sends the log to standard error: INFO and above, or what `RUST_LOG` asks for.
 ///
-/// rustls is held at ERROR, because it logs names that strangers send, unless `RUST_LOG` names one
-/// of its modules.
+/// rustls and h2 are held at ERROR, because they log what strangers send, and as often as they send it,
+/// unless `RUST_LOG` names one of their modules.
 pub fn init_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let quiet = "rustls=error".parse().expect("a directive");
+    let quiet = ["rustls=error", "h2=error"].map(|quiet| quiet.parse().expect("a directive"));
+    let filter = quiet.into_iter().fold(filter, EnvFilter::add_directive);
     tracing_subscriber::fmt()
-        .with_env_filter(filter.add_directive(quiet))
+        .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)

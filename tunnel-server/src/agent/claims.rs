@@ -2,12 +2,16 @@
 
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::ClientId;
+use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::{Refused, Wanted};
 
 use super::grant::hosts;
 use super::identity::Identity;
+use super::registry::core::JoinError;
 use crate::names::Names;
 
+/// When a tunnel that came too late may come again, in milliseconds: its process knows more by then.
+const OUTDATED_RETRY_MS: u64 = 5_000;
 /// A wish, and the key in whose name it comes, or why there is none.
 pub(super) type Claimed = (Wanted, Result<Identity, Refused>);
 
@@ -31,4 +35,17 @@ pub(super) fn hosts_of(id: ClientId, claims: &[Claimed], names: &Names) -> Vec<H
     own.filter_map(|(wish, _)| hosts(names, id, wish).ok())
         .flatten()
         .collect()
+}
+
+/// What an agent is told that may not join.
+pub(super) fn refusal(error: JoinError) -> Refused {
+    let (code, retry_after) = match error {
+        JoinError::LabelTaken => (Code::Policy, None),
+        JoinError::Outdated => (Code::Replaced, Some(OUTDATED_RETRY_MS)),
+    };
+    Refused {
+        code: code.number(),
+        text: error.to_string(),
+        retry_after,
+    }
 }

@@ -99,11 +99,7 @@ pub(super) async fn run(
             // Nor must one that was only trying whether we are here.
             () = due(control.presence.wishes()), if asked.is_none() => return Ok(Code::None),
             () = tunnel.connection().closed(), if !speaks => return Ok(Code::None),
-            () = tunnel.drained() => {
-                // What the last visit sent may still be on its way.
-                let _ = timeout(state.timeouts.goodbye, tunnel.connection().closed()).await;
-                return Ok(Code::Replaced);
-            }
+            () = tunnel.drained() => return Ok(control.part_replaced().await),
             // Last: an agent that speaks all the time keeps nothing else from being heard.
             frame = reader.next(), if speaks && has_room => match frame? {
                 Some(frame) => control.hear(frame)?,
@@ -158,6 +154,14 @@ impl<'a> Control<'a> {
             self.mouth.say(Frame::Granted { rev, granted })?;
         }
         Ok(())
+    }
+
+    /// Another tunnel has taken the place of this one, and its last visit is over: what that sent may
+    /// still be on its way.
+    async fn part_replaced(self) -> Code {
+        let connection = self.presence.tunnel().connection();
+        let _ = timeout(self.state.timeouts.goodbye, connection.closed()).await;
+        Code::Replaced
     }
 
     fn ping(&mut self) -> Result<u64, SessionError> {

@@ -18,7 +18,7 @@ use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::{Granted, Hello, Outcome, Refused, Wanted};
 
 use super::asking::{Answer, Decision, Question, undecided};
-use super::claims::{Claimed, hosts_of, is_of, refuse};
+use super::claims::{Claimed, hosts_of, is_of, refusal, refuse};
 use super::grant::{Claim, MAX_ENDPOINTS, grant, too_many};
 use super::identity::Identity;
 use super::registry::Membership;
@@ -29,8 +29,6 @@ use crate::admission::Applicant;
 use crate::names::Names;
 use crate::state::State;
 
-/// When a tunnel that came too late may come again, in milliseconds: its process knows more by then.
-const OUTDATED_RETRY_MS: u64 = 5_000;
 /// Whoever decides is not asked about the same key more often than that.
 const MIN_ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Wishes of one agent that are answered; the rest is not looked at.
@@ -385,18 +383,5 @@ impl Presence {
             }
         }
         Ok(granted)
-    }
-}
-
-/// What an agent is told that may not join.
-fn refusal(error: JoinError) -> Refused {
-    let (code, retry_after) = match error {
-        JoinError::LabelTaken => (Code::Policy, None),
-        JoinError::Outdated => (Code::Replaced, Some(OUTDATED_RETRY_MS)),
-    };
-    Refused {
-        code: code.number(),
-        text: error.to_string(),
-        retry_after,
     }
 }

@@ -22,12 +22,16 @@ use tokio::sync::Semaphore;
 use super::leaving::{Exit, Leaving};
 use super::settings::Settings;
 use super::stream::H2Stream;
-use super::watch::{Counted, Watch, Watched, Windows};
+use super::traffic::Watched;
+use super::watch::{Seen, Watch, Windows};
 use crate::h2::{
     MAX_UNANSWERED, Purpose, client_builder, close_code, close_request, code, reason,
     server_builder,
 };
 use crate::wire::code::Code;
+
+/// What a client sends before its first frame (RFC 9113, 3.4).
+const PREFACE_BYTES: usize = 24;
 
 /// Why no stream could be opened.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +75,7 @@ pub async fn connect<T>(io: T, settings: &Settings) -> Result<(Opener, Driver<T>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let (io, received) = Counted::new(io);
+    let (io, traffic) = Watched::new(io, 0);
     let window = settings.first_window();
     let (requests, mut connection) = client_builder(window).handshake(io).await?;
     let pings = connection.ping_pong();
@@ -83,7 +87,7 @@ where
         exit,
     };
     let driver = Driver {
-        watch: Watch::new(pings, received, window, settings),
+        watch: Watch::new(pings, traffic, window, settings),
         connection,
         leaving,
         unanswered,
@@ -144,7 +148,7 @@ impl Opener {
 #[derive(Debug)]
 #[must_use = "nothing moves unless the driver is polled"]
 pub struct Driver<T: AsyncRead + AsyncWrite + Unpin> {
-    connection: client::Connection<Counted<T>, Bytes>,
+    connection: client::Connection<Watched<T>, Bytes>,
     watch: Watch,
     leaving: Leaving,
     unanswered: Arc<Semaphore>,
@@ -155,15 +159,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        let mut is_relieved = false;
         loop {
             this.leaving.poll(cx);
+            this.watch.begin();
             if let Poll::Ready(ended) = Pin::new(&mut this.connection).poll(cx) {
                 return Poll::Ready(ended.map_err(Into::into));
             }
+            if !is_relieved && this.watch.relieve() {
+                is_relieved = true;
+                continue;
+            }
             match this.watch.poll(cx, &mut this.connection) {
-                Watched::Quiet => return Poll::Pending,
-                Watched::Changed => {}
-                Watched::Dead => return Poll::Ready(Err(Broken::Silent)),
+                Seen::Quiet => return Poll::Pending,
+                Seen::Changed => {}
+                Seen::Dead => return Poll::Ready(Err(Broken::Silent)),
             }
         }
     }
@@ -200,13 +210,13 @@ pub async fn serve<T>(io: T, settings: &Settings) -> Result<Acceptor<T>, h2::Err
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let (io, received) = Counted::new(io);
+    let (io, traffic) = Watched::new(io, PREFACE_BYTES);
     let window = settings.first_window();
     let mut connection = server_builder(window).handshake(io).await?;
     let pings = connection.ping_pong();
     let (exit, leaving) = Leaving::new();
     Ok(Acceptor {
-        watch: Watch::new(pings, received, window, settings),
+        watch: Watch::new(pings, traffic, window, settings),
         connection,
         leaving,
         exit,
@@ -217,7 +227,7 @@ where
 /// Accepts the relay's streams, and moves the agent's end meanwhile.
 #[derive(Debug)]
 pub struct Acceptor<T> {
-    connection: server::Connection<Counted<T>, Bytes>,
+    connection: server::Connection<Watched<T>, Bytes>,
     watch: Watch,
     leaving: Leaving,
     exit: Exit,
@@ -235,18 +245,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Acceptor<T> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<(Purpose, H2Stream), Broken>>> {
+        let mut is_relieved = false;
         loop {
             self.leaving.poll(cx);
+            self.watch.begin();
             // The future holds nothing between polls: a new one each time is as good as one kept.
             let accepted = pin!(self.connection.accept()).poll(cx);
             let (request, respond) = match accepted {
                 Poll::Ready(Some(Ok(accepted))) => accepted,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
                 Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending if !is_relieved && self.watch.relieve() => {
+                    is_relieved = true;
+                    continue;
+                }
                 Poll::Pending => match self.watch.poll(cx, &mut self.connection) {
-                    Watched::Quiet => return Poll::Pending,
-                    Watched::Changed => continue,
-                    Watched::Dead => return Poll::Ready(Some(Err(Broken::Silent))),
+                    Seen::Quiet => return Poll::Pending,
+                    Seen::Changed => continue,
+                    Seen::Dead => return Poll::Ready(Some(Err(Broken::Silent))),
                 },
             };
             if let Some(code) = close_code(&request) {

@@ -42,6 +42,7 @@ enum Source {
     /// The peer answered, but not as it should.
     Refused(StatusCode),
     Open(RecvStream),
+    Discarded,
 }
 
 impl Incoming {
@@ -86,6 +87,7 @@ impl Incoming {
                 let text = format!("the peer answered {status}");
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)))
             }
+            Source::Discarded => Poll::Ready(Err(fault::ended())),
             Source::Unanswered { .. } => Poll::Pending,
         }
     }
@@ -157,6 +159,12 @@ impl Incoming {
         let flow = body.flow_control();
         let granted = usize::try_from(flow.available_capacity()).unwrap_or(0);
         self.window = (granted + flow.used_capacity()) as u64;
+    }
+
+    /// Nothing of it is wanted any more: h2 throws away what has come and what comes.
+    pub(super) fn discard(&mut self) {
+        self.kept = Kept::default();
+        self.source = Source::Discarded;
     }
 
     /// What the peer may send ahead, as the last [`keep`](Self::keep) saw it.

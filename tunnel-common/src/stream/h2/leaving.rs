@@ -7,14 +7,19 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
+use tokio::time::{Sleep, sleep};
 
 use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use crate::wire::code::Code;
+
+/// For the peer to take what was sent before: as long as a visit lingers.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One that is to be reset with a code as soon as it may.
 #[derive(Debug)]
@@ -22,6 +27,8 @@ struct Leaver {
     incoming: Incoming,
     outgoing: Outgoing,
     code: Code,
+    /// For what it has still to say, once the peer has answered.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 impl Future for Leaver {
@@ -29,7 +36,15 @@ impl Future for Leaver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.incoming.poll_answered(cx));
-        ready!(self.outgoing.poll_sent(cx));
+        // Nobody reads it any more: what lies there, and what still comes, is thrown away.
+        self.incoming.discard();
+        let sent = self.outgoing.poll_sent(cx);
+        if sent.is_pending() {
+            let patience = self
+                .patience
+                .get_or_insert_with(|| Box::pin(sleep(PATIENCE)));
+            ready!(patience.as_mut().poll(cx));
+        }
         let code = self.code;
         // Not sent to a peer that has reset the stream itself, or has ended it too.
         self.outgoing.reset(code);
@@ -49,6 +64,7 @@ impl Exit {
             incoming,
             outgoing,
             code,
+            patience: None,
         });
     }
 }

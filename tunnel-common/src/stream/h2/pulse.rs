@@ -34,7 +34,7 @@ pub(super) struct Pulse {
     phase: Phase,
     /// Bytes that have come, in all.
     received: u64,
-    /// When the last one came.
+    /// When the last one came, or the peer showed otherwise that it is there.
     last_byte: Instant,
     shortest: Option<Shortest>,
     /// What a stream should be able to hold.
@@ -99,6 +99,11 @@ impl Pulse {
             self.received = bytes;
             self.last_byte = now;
         }
+    }
+
+    /// The peer has shown otherwise than by a byte that it is there.
+    pub(super) fn lives(&mut self, now: Instant) {
+        self.last_byte = now;
     }
 
     /// What to do now.

@@ -3,80 +3,20 @@
 //!
 //! Whoever moves the connection polls this too. The decisions are [`Pulse`]'s, and the budget's.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use h2::{Ping, PingPong};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::trace;
 
 use super::pulse::{Next, Pulse};
 use super::settings::Settings;
+use super::traffic::Traffic;
 use crate::budget::{H2Window, H2Windows};
 use crate::h2::STREAM_WINDOW;
-
-/// A byte stream that counts what comes.
-#[derive(Debug)]
-pub(super) struct Counted<T> {
-    inner: T,
-    received: Arc<AtomicU64>,
-}
-
-impl<T> Counted<T> {
-    pub(super) fn new(inner: T) -> (Self, Arc<AtomicU64>) {
-        let received = Arc::<AtomicU64>::default();
-        let counter = received.clone();
-        (Self { inner, received }, counter)
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
-        let count = buf.filled().len() - before;
-        self.received.fetch_add(count as u64, Ordering::Relaxed);
-        read
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
 
 /// The windows that a connection grants its peer.
 pub(super) trait Windows {
@@ -88,7 +28,7 @@ pub(super) trait Windows {
 
 /// What has come of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Watched {
+pub(super) enum Seen {
     /// Nothing: the task is woken when there is more to do.
     Quiet,
     /// The connection has something to send.
@@ -101,7 +41,8 @@ pub(super) enum Watched {
 pub(super) struct Watch {
     pings: Option<PingPong>,
     pulse: Pulse,
-    received: Arc<AtomicU64>,
+    traffic: Traffic,
+    moved: u64,
     timer: Pin<Box<Sleep>>,
     /// Ready when the budget has changed, and gives itself back.
     changing: Pin<Box<dyn Future<Output = H2Windows> + Send>>,
@@ -115,14 +56,14 @@ pub(super) struct Watch {
 impl Watch {
     /// What has come so far, in bytes.
     pub(super) fn counter(&self) -> Arc<AtomicU64> {
-        self.received.clone()
+        self.traffic.received()
     }
 
     /// Of a connection that was made just now with the windows [`STREAM_WINDOW`] and `connection`.
     /// Without `pings` somebody else asks the peer.
     pub(super) fn new(
         pings: Option<PingPong>,
-        received: Arc<AtomicU64>,
+        traffic: Traffic,
         connection: u32,
         settings: &Settings,
     ) -> Self {
@@ -131,7 +72,8 @@ impl Watch {
         Self {
             pings,
             pulse: Pulse::new(settings.ping_every, settings.silence, now),
-            received,
+            traffic,
+            moved: 0,
             timer: Box::pin(sleep_until(now)),
             wanted: windows.now(),
             changing: Box::pin(windows.changed()),
@@ -145,16 +87,32 @@ impl Watch {
         &mut self.pulse
     }
 
+    /// h2 is about to be polled.
+    pub(super) fn begin(&self) {
+        self.traffic.begin();
+    }
+
+    /// Whether h2 could not read because it could not write, and should be polled again, once: see
+    /// [`Traffic::relieve`].
+    pub(super) fn relieve(&self) -> bool {
+        self.traffic.relieve()
+    }
+
     /// Looks after the connection. To be called behind whatever reads it.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, windows: &mut impl Windows) -> Watched {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, windows: &mut impl Windows) -> Seen {
         let now = Instant::now();
-        let received = self.received.load(Ordering::Relaxed);
+        let received = self.traffic.received().load(Ordering::Relaxed);
         self.pulse.received(received, now);
+        // What had to wait goes only when the peer has taken what was before it.
+        let moved = self.traffic.moved();
+        if std::mem::replace(&mut self.moved, moved) != moved {
+            self.pulse.lives(now);
+        }
         self.hear(cx, now);
         self.follow(cx);
         let has_changed = self.set(windows);
         match self.ask(cx, now) {
-            Watched::Quiet if has_changed => Watched::Changed,
+            Seen::Quiet if has_changed => Seen::Changed,
             other => other,
         }
     }
@@ -193,18 +151,18 @@ impl Watch {
         before != (self.stream, self.connection)
     }
 
-    fn ask(&mut self, cx: &mut Context<'_>, mut now: Instant) -> Watched {
+    fn ask(&mut self, cx: &mut Context<'_>, mut now: Instant) -> Seen {
         let Some(pings) = &mut self.pings else {
-            return Watched::Quiet;
+            return Seen::Quiet;
         };
         loop {
             match self.pulse.next(now) {
-                Next::Dead => return Watched::Dead,
+                Next::Dead => return Seen::Dead,
                 // Refused only when the connection is gone.
-                Next::Ask if pings.send_ping(Ping::opaque()).is_err() => return Watched::Quiet,
+                Next::Ask if pings.send_ping(Ping::opaque()).is_err() => return Seen::Quiet,
                 Next::Ask => {
                     self.pulse.asked(now);
-                    return Watched::Changed;
+                    return Seen::Changed;
                 }
                 Next::Wait(at) => {
                     // One that ends too early costs less than to set it again for every byte.
@@ -212,7 +170,7 @@ impl Watch {
                         self.timer.as_mut().reset(at);
                     }
                     if self.timer.as_mut().poll(cx).is_pending() {
-                        return Watched::Quiet;
+                        return Seen::Quiet;
                     }
                     now = Instant::now();
                 }

@@ -2,12 +2,15 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
-use tokio::sync::mpsc;
+use tokio::io::{
+    AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf,
+};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::super::connection::{Opener, connect, serve};
@@ -43,15 +46,13 @@ pub(super) struct Tunnel {
 
 pub(super) async fn tunnel() -> Tunnel {
     let (near, far) = tokio::io::duplex(PIPE_BYTES);
+    tunnel_over(near, far, settings()).await
+}
+
+pub(super) async fn tunnel_over(near: DuplexStream, far: DuplexStream, both: Settings) -> Tunnel {
     let mut tasks = JoinSet::new();
-    let (arrive, accepted) = mpsc::unbounded_channel();
-    let agent = tasks.spawn(async move {
-        let mut acceptor = serve(far, &settings()).await.expect("a relay");
-        while let Some(Ok(stream)) = acceptor.accept().await {
-            let _ = arrive.send(stream);
-        }
-    });
-    let (opener, driver) = connect(near, &settings()).await.expect("an agent");
+    let (agent, accepted) = agent(far, both.clone(), &mut tasks);
+    let (opener, driver) = connect(near, &both).await.expect("an agent");
     tasks.spawn(async move {
         let _ = driver.await;
     });
@@ -61,6 +62,22 @@ pub(super) async fn tunnel() -> Tunnel {
         agent,
         _tasks: tasks,
     }
+}
+
+/// An agent that accepts until the connection ends, and what it accepts.
+pub(super) fn agent(
+    far: DuplexStream,
+    settings: Settings,
+    tasks: &mut JoinSet<()>,
+) -> (AbortHandle, mpsc::UnboundedReceiver<(Purpose, H2Stream)>) {
+    let (arrive, accepted) = mpsc::unbounded_channel();
+    let agent = tasks.spawn(async move {
+        let mut acceptor = serve(far, &settings).await.expect("a relay");
+        while let Some(Ok(stream)) = acceptor.accept().await {
+            let _ = arrive.send(stream);
+        }
+    });
+    (agent, accepted)
 }
 
 impl Tunnel {
@@ -90,6 +107,57 @@ impl Tunnel {
         far.write_all(b"answer").await.expect("writes");
         far.shutdown().await.expect("ends");
         assert_eq!(rest(&mut near).await.expect("reads"), b"answer");
+    }
+}
+
+/// The path under a tunnel. What is sent to a side while it is held is under way.
+pub(super) struct Path {
+    to_relay: Arc<Mutex<()>>,
+    to_agent: Arc<Mutex<()>>,
+    _tasks: JoinSet<()>,
+}
+
+impl Path {
+    /// The path, and what the relay and the agent hold of it. It holds `bytes` each way.
+    pub(super) fn new(bytes: usize) -> (Self, DuplexStream, DuplexStream) {
+        let (near, here) = tokio::io::duplex(bytes);
+        let (there, far) = tokio::io::duplex(bytes);
+        let (from_relay, to_relay) = tokio::io::split(here);
+        let (from_agent, to_agent) = tokio::io::split(there);
+        let mut tasks = JoinSet::new();
+        let gates = [(); 2].map(|()| Arc::<Mutex<()>>::default());
+        tasks.spawn(carry(from_agent, to_relay, gates[0].clone()));
+        tasks.spawn(carry(from_relay, to_agent, gates[1].clone()));
+        let [to_relay, to_agent] = gates;
+        let path = Self {
+            to_relay,
+            to_agent,
+            _tasks: tasks,
+        };
+        (path, near, far)
+    }
+
+    /// Holds up all that goes to a side until the guard is dropped.
+    pub(super) async fn hold(&self, to: Side) -> OwnedMutexGuard<()> {
+        let gate = match to {
+            Side::Relay => &self.to_relay,
+            Side::Agent => &self.to_agent,
+        };
+        gate.clone().lock_owned().await
+    }
+}
+
+async fn carry(
+    mut from: ReadHalf<DuplexStream>,
+    mut to: WriteHalf<DuplexStream>,
+    gate: Arc<Mutex<()>>,
+) {
+    let mut bytes = vec![0; PIPE_BYTES];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        let _open = gate.lock().await;
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Streams between a real h2 client and a real h2 server, over a pipe.
 
+mod both_ways;
 mod closing;
 mod crowds;
 mod endings;

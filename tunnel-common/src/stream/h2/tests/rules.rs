@@ -1,12 +1,17 @@
 //! What h2 takes for an attack unless it is told otherwise, and what it would let pass.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 
 use super::super::connection::{Acceptor, connect, serve};
-use super::harness::{Tunnel, rest, settings, soon, tunnel};
+use super::harness::{
+    Path, SIDES, Side, Tunnel, code_of, rest, settings, soon, tunnel, tunnel_over,
+};
 use crate::h2::{CONNECTION_WINDOW, Purpose, client_builder};
 use crate::splice::end::End as _;
 use crate::stream::h2::stream::H2Stream;
@@ -88,58 +93,117 @@ async fn eleven_hundred_visitors_are_there_at_one_time() {
     tunnel.works().await;
 }
 
+/// A tunnel, one side of which has aborted more streams than h2 allows errors, and what the other
+/// has sent to them is still under way.
+struct Aborted {
+    tunnel: Tunnel,
+    path: Path,
+    under_way: OwnedMutexGuard<()>,
+}
+
+impl Aborted {
+    async fn by(side: Side) -> Self {
+        const STREAMS: usize = 1_200;
+        let (path, near, far) = Path::new(PIPE_BYTES);
+        let mut tunnel = tunnel_over(near, far, settings()).await;
+        let mut visits = vec![];
+        for _ in 0..STREAMS {
+            let (mut near, mut far) = tunnel.visit().await;
+            far.write_all(b"x").await.expect("writes");
+            near.read_u8().await.expect("is answered");
+            visits.push(match side {
+                Side::Relay => (near, far),
+                Side::Agent => (far, near),
+            });
+        }
+        let under_way = path.hold(side).await;
+        for (_, other) in &mut visits {
+            other.write_all(b"late").await.expect("writes");
+        }
+        soon(std::future::pending::<()>()).await;
+        for (one, _) in &mut visits {
+            one.abort(Code::Limit);
+        }
+        // The resets have left, and nothing of the streams is there any more, when the rest comes.
+        for (_, other) in &mut visits {
+            let error = rest(other).await.expect_err("no clean end");
+            assert_eq!(code_of(&error), Some(Code::Limit));
+        }
+        Self {
+            tunnel,
+            path,
+            under_way,
+        }
+    }
+
+    /// A visit that goes through has come behind all that was under way.
+    async fn arrives(mut self) {
+        drop(self.under_way);
+        self.tunnel.works().await;
+        drop(self.path);
+    }
+}
+
 #[tokio::test]
 async fn what_is_under_way_to_streams_that_were_aborted_ends_nothing() {
-    const STREAMS: usize = 1_300;
+    for side in SIDES {
+        Aborted::by(side).await.arrives().await;
+    }
+}
+
+#[tokio::test]
+async fn what_comes_more_than_a_second_behind_the_abort_ends_nothing() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let [by_relay, by_agent] = SIDES.map(Aborted::by);
+    let (by_relay, by_agent) = (by_relay.await, by_agent.await);
+    // h2 goes by the machine's clock, which no test can move.
+    let begin = Instant::now();
+    while begin.elapsed() <= SECOND {
+        tokio::task::yield_now().await;
+    }
+    by_relay.arrives().await;
+    by_agent.arrives().await;
+}
+
+#[tokio::test]
+async fn visitors_who_go_before_the_agent_answers_do_not_look_like_an_attack() {
+    const VISITORS: usize = 2_000;
     let (near, far) = tokio::io::duplex(PIPE_BYTES);
     let (opener, driver) = connect(near, &settings()).await.expect("connects");
-    let mut driver = Box::pin(driver);
     let mut tasks = JoinSet::new();
-    let (arrive, mut accepted) = tokio::sync::mpsc::unbounded_channel();
     tasks.spawn(async move {
-        let mut acceptor = serve(far, &settings()).await.expect("a relay");
-        while let Some(Ok((_, stream))) = acceptor.accept().await {
-            let _ = arrive.send(stream);
-        }
+        let _ = driver.await;
     });
-    let opening = async {
-        let mut nears = vec![];
-        for _ in 0..STREAMS {
-            let mut near = opener.open(Purpose::Visit).await.expect("opens");
-            assert!(soon(near.read_u8()).await.is_none());
-            nears.push(near);
-        }
-        nears
-    };
-    let mut nears = tokio::select! {
-        _ = &mut driver => panic!("the connection ended"),
-        nears = opening => nears,
-    };
-    // The relay stands still, and what comes lies in the pipe.
-    let mut fars = vec![];
-    while let Ok(mut far) = accepted.try_recv() {
-        far.write_all(&[7; 1024]).await.expect("writes");
-        fars.push(far);
+    let mut gone = 0;
+    while gone < VISITORS
+        && let Some(opened) = soon(opener.open(Purpose::Visit)).await
+    {
+        opened.expect("opens").abort(Code::VisitorAborted);
+        gone += 1;
     }
-    assert_eq!(fars.len(), STREAMS);
+    assert!(gone > 20);
     soon(std::future::pending::<()>()).await;
-    for near in &mut nears {
-        near.abort(Code::Limit);
-    }
-    let works = async {
-        let mut near = opener.open(Purpose::Visit).await.expect("opens");
-        near.write_all(b"question").await.expect("writes");
-        near.shutdown().await.expect("ends");
-        let mut far = accepted.recv().await.expect("accepts");
-        assert_eq!(rest(&mut far).await.expect("reads"), b"question");
-        // Behind all that was under way.
-        far.write_all(b"answer").await.expect("writes");
-        far.shutdown().await.expect("ends");
-        assert_eq!(rest(&mut near).await.expect("reads"), b"answer");
+
+    // An agent with all of h2's defaults: it bears 20 resets of streams that it has not accepted.
+    let agent = async {
+        let mut agent = h2::server::handshake(far).await.expect("a relay");
+        let mut accepted = vec![];
+        while let Some(request) = agent.accept().await {
+            let (request, mut respond) = request.expect("the connection is whole");
+            let send = respond.send_response(Response::new(()), false);
+            let mut send = send.expect("nobody has reset it");
+            let sent = send.send_data(Bytes::from_static(b"x"), false);
+            sent.expect("nobody has reset it");
+            accepted.push((request.into_body(), send));
+        }
+    };
+    let last = async {
+        let mut near = opener.open(Purpose::Visit).await.expect("has room");
+        near.read_u8().await.expect("is answered")
     };
     tokio::select! {
-        ended = driver => panic!("the connection ended: {ended:?}"),
-        () = works => {}
+        () = agent => panic!("the connection ended"),
+        answer = last => assert_eq!(answer, b'x'),
     }
 }
 

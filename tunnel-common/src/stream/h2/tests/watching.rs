@@ -1,6 +1,5 @@
 //! Whether the peer is there, under a paused clock; and windows that follow the budget.
 
-use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -9,7 +8,8 @@ use tokio::time::{Instant, advance, timeout};
 
 use super::super::connection::{Broken, connect, serve};
 use super::super::settings::Settings;
-use super::super::watch::{Watch, Watched, Windows};
+use super::super::traffic::Traffic;
+use super::super::watch::{Seen, Watch, Windows};
 use super::harness::{fill, settings, soon};
 use crate::budget::{Carrier, MemoryBudget};
 use crate::h2::{MAX_STREAM_WINDOW, Purpose, STREAM_WINDOW};
@@ -115,11 +115,12 @@ async fn when_memory_is_short_streams_go_back_to_the_least_and_the_connection_to
         budget: budget.clone(),
         ..settings()
     };
-    let received = Arc::default();
-    let mut watch = Watch::new(None, Arc::clone(&received), 16 * MIB, &settings);
+    let traffic = Traffic::default();
+    let received = traffic.received();
+    let mut watch = Watch::new(None, traffic.clone(), 16 * MIB, &settings);
     let mut cx = Context::from_waker(Waker::noop());
     let mut granted = Granted::default();
-    assert_eq!(watch.poll(&mut cx, &mut granted), Watched::Quiet);
+    assert_eq!(watch.poll(&mut cx, &mut granted), Seen::Quiet);
     assert_eq!(granted, Granted::default());
 
     watch.pulse_mut().asked(Instant::now());
@@ -130,16 +131,16 @@ async fn when_memory_is_short_streams_go_back_to_the_least_and_the_connection_to
     advance(Duration::from_millis(100)).await;
     watch.poll(&mut cx, &mut granted);
     watch.pulse_mut().answered(Instant::now());
-    assert_eq!(watch.poll(&mut cx, &mut granted), Watched::Changed);
+    assert_eq!(watch.poll(&mut cx, &mut granted), Seen::Changed);
     assert_eq!(granted.stream, Some(MAX_STREAM_WINDOW));
 
     let tunnels: Vec<_> = (0..9).map(|_| budget.tunnel(Carrier::Quic)).collect();
     let bookings: Vec<_> = tunnels.iter().map(|one| one.book(4 << 20)).collect();
-    assert_eq!(watch.poll(&mut cx, &mut granted), Watched::Changed);
+    assert_eq!(watch.poll(&mut cx, &mut granted), Seen::Changed);
     assert_eq!(granted.stream, Some(STREAM_WINDOW));
     assert_eq!(granted.connection, Some(8 * MIB));
     drop(bookings);
-    assert_eq!(watch.poll(&mut cx, &mut granted), Watched::Quiet);
+    assert_eq!(watch.poll(&mut cx, &mut granted), Seen::Quiet);
 }
 
 #[tokio::test]
