@@ -35,15 +35,17 @@ enum Fate {
     Alive,
     /// The connection ends with this code, or before the agent could read it.
     Closed(u64),
+    /// The connection ends without a word.
+    Cut,
     /// The connection goes on, and the stream was reset with this code.
     Reset(u64),
 }
-use Fate::{Alive, Closed, Reset};
+use Fate::{Alive, Closed, Cut, Reset};
 
 const CASES: [(&str, Fate); 18] = [
     ("nothing", Alive),
-    ("settings", Alive),
-    ("pings", Alive),
+    ("settings", Cut),
+    ("pings", Cut),
     ("unknown-frames", Alive),
     ("empty-data", Closed(ENHANCE_YOUR_CALM)),
     ("push-promise", Closed(PROTOCOL_ERROR)),
@@ -72,6 +74,7 @@ fn check(said: &Value, case: &str, fate: Fate) {
             let told = said["closed_by"] == "goaway" && said["code"] == code;
             assert!(told || said["closed_by"] == "tcp", "{code}: {said}");
         }
+        Cut => assert_eq!(said["closed_by"], "tcp", "{said}"),
         Reset(code) => {
             assert_eq!(said["alive"], true, "{said}");
             assert_eq!(said["closed_by"], "reset", "{said}");

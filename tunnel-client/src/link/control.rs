@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, interval, timeout};
 use tracing::{debug, info, warn};
 use tunnel_common::escape::Escaped;
 use tunnel_common::stream::control::{ControlRecv, ControlSend};
@@ -105,41 +105,30 @@ impl Control {
         asked.await.map_err(|_| ControlFailure::Timeout)?
     }
 
-    /// Asks the relay again and again, so many `times` and that far `apart`, whether it is there. It must
-    /// answer each within `patience`. Before anything is asked for.
+    /// Asks the relay so many `times`, that far `apart`, whether it is there. It must have answered all
+    /// of them within `patience`. Before anything is asked for.
     pub(crate) async fn prove(
         &mut self,
         times: u64,
         apart: Duration,
         patience: Duration,
     ) -> Result<(), ControlFailure> {
-        for nonce in 1..=times {
-            self.writer.send(&Frame::Ping { nonce }).await?;
-            let answered = async {
-                while self.next_pong().await? != nonce {}
-                Ok::<_, ControlFailure>(())
-            };
-            let answered = timeout(patience, answered).await;
-            answered.map_err(|_| ControlFailure::Timeout)??;
-            sleep(apart).await;
-        }
-        Ok(())
-    }
-
-    async fn next_pong(&mut self) -> Result<u64, ControlFailure> {
-        loop {
-            match self.reader.next().await? {
-                Some(Frame::Ping { nonce }) => self.writer.send(&Frame::Pong { nonce }).await?,
-                Some(Frame::Pong { nonce }) => return Ok(nonce),
-                Some(Frame::Refused(refused)) => return Err(ControlFailure::Refused(refused)),
-                Some(_) => self.rate.count(Instant::now())?,
-                None => {
-                    return Err(ControlFailure::Protocol(
-                        "the relay ended the control stream",
-                    ));
+        let proving = async {
+            let mut asking = interval(apart);
+            let (mut asked, mut answered) = (0, 0);
+            while answered < times {
+                tokio::select! {
+                    _ = asking.tick(), if asked < times => {
+                        asked += 1;
+                        self.writer.send(&Frame::Ping { nonce: asked }).await?;
+                    }
+                    pong = next_pong(&mut self.reader, &mut self.rate) => answered = pong?,
                 }
             }
-        }
+            Ok(())
+        };
+        let proved = timeout(patience, proving).await;
+        proved.map_err(|_| ControlFailure::Timeout)?
     }
 
     /// The next change of what is granted to us; everything else is answered here. More than 60 frames
@@ -183,6 +172,25 @@ impl Control {
         };
         if timeout(timeouts.goodbye, leaving).await.is_err() {
             warn!("the relay did not hear that we leave");
+        }
+    }
+}
+
+/// The relay's next answer to a ping. Cancel safe.
+async fn next_pong(
+    reader: &mut ControlReader<ControlRecv>,
+    rate: &mut FrameRate,
+) -> Result<u64, ControlFailure> {
+    loop {
+        match reader.next().await? {
+            Some(Frame::Pong { nonce }) => return Ok(nonce),
+            Some(Frame::Refused(refused)) => return Err(ControlFailure::Refused(refused)),
+            // It has no visits to be anxious about: what it asks can wait.
+            Some(_) => rate.count(Instant::now())?,
+            None => {
+                let why = "the relay ended the control stream";
+                return Err(ControlFailure::Protocol(why));
+            }
         }
     }
 }

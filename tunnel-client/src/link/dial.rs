@@ -125,10 +125,13 @@ impl Dialler {
     async fn race(&self, ways: &[Way], rule: &Rule, hello: &Hello) -> Outcome {
         let addresses = self.resolve().await?;
         let attempt = |way| Box::pin(self.attempt(way, &addresses, rule, hello));
-        // On first sight whoever answers is believed: another port of that host comes last.
-        let (others, own): (Vec<_>, Vec<_>) = ways
-            .iter()
-            .partition(|way| matches!(way, Way::H2At(_)) && matches!(rule, Rule::FirstUse));
+        // On first sight whoever answers is believed: another port of that host comes last. And QUIC that
+        // is not to come first comes when nothing else leads there: it would win by its fewer round trips.
+        let (others, own): (Vec<_>, Vec<_>) = ways.iter().partition(|way| match way {
+            Way::Quic => ways.first() != Some(way),
+            Way::H2 => false,
+            Way::H2At(_) => matches!(rule, Rule::FirstUse),
+        });
         let mut failures = vec![];
         for ways in [own, others] {
             match race(ways.into_iter().map(attempt), self.head_start()).await {

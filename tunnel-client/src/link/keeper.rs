@@ -11,6 +11,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,17 +22,21 @@ use tracing::{debug, info, warn};
 use tunnel_common::wire::frame::Refused;
 
 use super::backoff::Backoff;
+use super::control::ControlFailure;
 use super::dial::Ready;
 use super::lost::Lost;
 use super::policy::{Probing, Way};
 use super::pool::{Current, Pool, SERVED_LONG_ENOUGH};
 use super::seek::{reach, seek};
 use super::shared::Link;
-use super::tunnel::Tunnel;
+use super::tunnel::{Tunnel, TunnelError};
 
 /// Pools that go on beside the one that serves, to the end of their visits. A relay that leads us from
 /// one to the next makes us keep no more.
 const MAX_RETIRED: usize = 3;
+
+/// When nothing serves any more, what is to take over has no more than this time to do so.
+const ASK_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Keeps one link.
 #[derive(Debug)]
@@ -178,7 +183,7 @@ impl Keeper {
     async fn take_over(&mut self, old: Current, better: Ready) -> Result<Current, Option<Lost>> {
         let (link, shutdown, way) = (self.link.clone(), self.shutdown.clone(), better.way);
         let mut asking = Box::pin(Tunnel::ask(better, &link));
-        let mut is_over = false;
+        let (mut is_over, mut patience) = (false, pin!(sleep(link.venue.timeouts.welcome)));
         loop {
             tokio::select! {
                 asked = &mut asking => match asked {
@@ -200,6 +205,11 @@ impl Keeper {
                 why = over(&mut self.pools, &old), if !is_over => {
                     debug!("the old tunnel ends already: {why:?}");
                     is_over = true;
+                    patience.as_mut().reset(Instant::now() + ASK_PATIENCE);
+                }
+                () = &mut patience, if is_over => {
+                    let silence = TunnelError::from(ControlFailure::Timeout);
+                    return Err(Some(self.has_failed(way, silence.into())));
                 }
                 () = shutdown.cancelled() => return Err(None),
             }

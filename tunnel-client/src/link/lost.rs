@@ -19,8 +19,9 @@ const MAX_REFUSED_WAIT: Duration = Duration::from_secs(10 * 60);
 /// one do so less than once a minute.
 const REPLACED_WAIT: Duration = Duration::from_secs(60);
 
-/// The wait after a proxy has not taken our credentials: accounts are locked for less.
-const CREDENTIALS_WAIT: Duration = Duration::from_secs(60);
+/// The wait after a proxy has not taken our credentials: accounts are locked for a few wrong ones in a
+/// quarter of an hour.
+const CREDENTIALS_WAIT: Duration = Duration::from_secs(15 * 60);
 
 /// Why an attempt or a tunnel ended.
 #[derive(Debug, thiserror::Error)]

@@ -20,6 +20,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::config::Transport;
 
 /// A kind of connection to a port of the relay.
@@ -97,9 +99,10 @@ impl Policy {
         usize::from(self.ways.first() == Some(&Way::Quic))
     }
 
-    /// After how long without anything from the relay a pool that is kept alive so often is in doubt: 3 s.
-    pub(crate) fn silence(&self, keep_alive: Duration) -> Duration {
-        keep_alive.mul_f64(SILENT_KEEP_ALIVES)
+    /// After how long without anything from the relay a pool that is kept alive so often is in doubt: 3 s, and two
+    /// round trips.
+    pub(crate) fn silence(&self, keep_alive: Duration, round_trip: Duration) -> Duration {
+        keep_alive.mul_f64(SILENT_KEEP_ALIVES) + 2 * round_trip
     }
 
     /// How many connections serve together over `way`.
@@ -116,6 +119,8 @@ impl Policy {
 pub(crate) struct Probing {
     first: Duration,
     next: Duration,
+    /// When it is tried next, once that is decided.
+    due: Option<Instant>,
     /// It began and fell silent: some networks pass a few packets. Then HTTP/2 has the head start.
     is_distrusted: bool,
 }
@@ -126,18 +131,21 @@ impl Probing {
         Self {
             first,
             next: first,
+            due: None,
             is_distrusted: false,
         }
     }
 
-    /// The wait before the next try; `share` is drawn evenly from 0 to 1.
-    pub(crate) fn wait(&self, share: f64) -> Duration {
-        self.next
-            .mul_f64(1.0 - JITTER + 2.0 * JITTER * share.clamp(0.0, 1.0))
+    /// When to try next; `share` is drawn evenly from 0 to 1. What interrupts the wait does not begin it
+    /// anew.
+    pub(crate) fn due(&mut self, now: Instant, share: f64) -> Instant {
+        let share = 1.0 - JITTER + 2.0 * JITTER * share.clamp(0.0, 1.0);
+        *self.due.get_or_insert(now + self.next.mul_f64(share))
     }
 
     /// It was tried: the next wait is twice as long.
     pub(crate) fn probed(&mut self) {
+        self.due = None;
         let longest = match self.is_distrusted {
             true => LONGEST_PROBE_DISTRUSTED,
             false => LONGEST_PROBE,
@@ -163,6 +171,25 @@ mod tests {
     use super::*;
 
     const FIRST: Duration = Duration::from_secs(30);
+
+    /// How long it would wait now, if it had not decided yet.
+    fn wait(probing: &mut Probing) -> Duration {
+        let now = Instant::now();
+        let mut fresh = Probing {
+            due: None,
+            ..*probing
+        };
+        fresh.due(now, 0.5) - now
+    }
+
+    #[test]
+    fn a_wait_that_is_interrupted_goes_on() {
+        let (mut probing, now) = (Probing::new(FIRST), Instant::now());
+        let due = probing.due(now, 0.0);
+        assert_eq!(probing.due(now + FIRST / 2, 1.0), due);
+        probing.probed();
+        assert_ne!(probing.due(now, 0.0), due);
+    }
 
     #[test]
     fn quic_comes_first_and_the_last_port_last_if_it_is_another() {
@@ -210,7 +237,7 @@ mod tests {
     fn the_waits_double_up_to_five_minutes_and_begin_anew_after_a_quic_tunnel_that_held() {
         let mut probing = Probing::new(FIRST);
         let next = |probing: &mut Probing| {
-            let wait = probing.wait(0.5);
+            let wait = wait(probing);
             probing.probed();
             wait.as_secs()
         };
@@ -218,9 +245,9 @@ mod tests {
         assert_eq!(waits, [30, 60, 120, 240, 300, 300]);
         probing.ended(Way::H2, STEADY, true);
         probing.ended(Way::Quic, PROVEN / 2, false);
-        assert_eq!(probing.wait(0.5).as_secs(), 300);
+        assert_eq!(wait(&mut probing).as_secs(), 300);
         probing.ended(Way::Quic, PROVEN, false);
-        assert_eq!(probing.wait(0.5), FIRST);
+        assert_eq!(wait(&mut probing), FIRST);
     }
 
     #[test]
@@ -228,7 +255,7 @@ mod tests {
         let mut probing = Probing::new(FIRST);
         let waits: Vec<_> = (0..9)
             .map(|_| {
-                let wait = probing.wait(0.5);
+                let wait = wait(&mut probing);
                 probing.probed();
                 probing.ended(Way::Quic, PROVEN * 2, true);
                 wait.as_secs()
@@ -236,7 +263,7 @@ mod tests {
             .collect();
         assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
         probing.ended(Way::Quic, STEADY, true);
-        assert_eq!(probing.wait(0.5), FIRST);
+        assert_eq!(wait(&mut probing), FIRST);
     }
 
     #[test]
@@ -256,7 +283,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_wait_is_within_a_fifth_of_its_middle(share in 0.0..=1.0) {
-            let wait = Probing::new(FIRST).wait(share);
+            let now = Instant::now();
+            let wait = Probing::new(FIRST).due(now, share) - now;
             prop_assert!(wait >= FIRST.mul_f64(0.8) && wait <= FIRST.mul_f64(1.2));
         }
     }

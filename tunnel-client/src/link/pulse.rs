@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Counts what comes over one connection. Over QUIC it keeps the connection open.
 #[derive(Clone, Debug)]
@@ -42,6 +43,16 @@ impl Pulses {
         let pulses = self.lock();
         let received = pulses.iter().map(|(slot, pulse)| (*slot, pulse.received()));
         received.collect()
+    }
+
+    /// The longest round trip to the relay, as far as it is known.
+    pub(super) fn round_trip(&self) -> Duration {
+        let pulses = self.lock();
+        let round_trips = pulses.values().map(|pulse| match pulse {
+            Pulse::Quic(connection) => connection.rtt(),
+            Pulse::H2(_) => Duration::ZERO,
+        });
+        round_trips.max().unwrap_or_default()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u16, Pulse>> {

@@ -3,25 +3,27 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, info};
 
 use super::backoff::Backoff;
 use super::dial::Ready;
 use super::dial_error::DialError;
+use super::lost::Lost;
 use super::policy::{Probing, Way};
 use super::pool::Current;
 use super::pulse::Pulses;
 use super::shared::{Link, Place};
+use super::tunnel::TunnelError;
 
 /// How often a pulse is felt, in shares of the silence that matters.
 const FEELS: u32 = 6;
 /// A QUIC connection that is to take over from HTTP/2 answers so many questions first …
 const PROOFS: u64 = 5;
 /// … so far apart …
-const PROOFS_APART: Duration = Duration::from_millis(300);
-/// … and each so soon: together well within the time that a relay gives who wishes for nothing.
-const PROOF_PATIENCE: Duration = Duration::from_secs(1);
+const PROOFS_APART: Duration = Duration::from_millis(250);
+/// … within this time, well before a relay has enough of who wishes for nothing.
+const PROOF_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Looks beside `current` until something better is ready, which may be never. Each attempt
 /// takes a new epoch. Dropping the future gives it up.
@@ -31,17 +33,21 @@ pub(super) async fn seek(
     probing: &mut Probing,
     epoch: &mut u64,
 ) -> Ready {
-    let within = link.policy.silence(link.venue.timeouts.quic.keep_alive);
+    let keep_alive = link.venue.timeouts.quic.keep_alive;
     loop {
+        let round_trip = current.pulses.round_trip();
+        let within = link.policy.silence(keep_alive, round_trip);
         let heard = tokio::select! {
             heard = silent(&current.pulses, within) => heard,
             ready = probe(link, current.way, probing, epoch) => return ready,
         };
         info!("nothing has come from the relay for {within:.1?}; trying other ways");
-        probing.ended(current.way, current.begun.elapsed(), true);
+        let mut doubted = *probing;
+        doubted.ended(current.way, current.begun.elapsed(), true);
         tokio::select! {
-            ready = substitute(link, probing, epoch) => {
-                if current.pulses.received() == heard {
+            ready = substitute(link, &doubted, epoch) => {
+                if !has_spoken(&current.pulses, &heard) {
+                    *probing = doubted;
                     return ready;
                 }
             }
@@ -58,7 +64,7 @@ async fn probe(link: &Link, way: Way, probing: &mut Probing, epoch: &mut u64) ->
         return std::future::pending().await;
     }
     loop {
-        sleep(probing.wait(fastrand::f64())).await;
+        sleep_until(probing.due(Instant::now(), fastrand::f64())).await;
         probing.probed();
         match reach(link, better, epoch).await {
             Ok(mut ready) => {
@@ -67,7 +73,8 @@ async fn probe(link: &Link, way: Way, probing: &mut Probing, epoch: &mut u64) ->
                     Ok(()) => return ready,
                     Err(error) => {
                         debug!("a better way, but not for long: {error}");
-                        probing.ended(ready.way, Duration::ZERO, true);
+                        let lost = Lost::from(TunnelError::from(error));
+                        probing.ended(ready.way, Duration::ZERO, lost.is_silence());
                     }
                 }
             }
@@ -92,9 +99,14 @@ async fn silent(pulses: &Pulses, within: Duration) -> Vec<(u16, u64)> {
 
 /// Ready when more has come than was `heard`.
 async fn speaks(pulses: &Pulses, heard: &[(u16, u64)], within: Duration) {
-    while pulses.received() == heard {
+    while !has_spoken(pulses, heard) {
         sleep(within / FEELS).await;
     }
+}
+
+/// Whether more has come. That a tunnel has gone is no sign of life.
+fn has_spoken(pulses: &Pulses, heard: &[(u16, u64)]) -> bool {
+    pulses.received().iter().any(|one| !heard.contains(one))
 }
 
 /// Tries all ways until one is ready.

@@ -47,6 +47,10 @@ pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
             AUTHENTICATION_REQUIRED | UNAUTHORIZED => {
                 return Err(authentication(&header, credentials));
             }
+            // Its words might be ours.
+            code if credentials.is_some() => {
+                return Err(ProxyError::Refused(format!("HTTP status {code}")));
+            }
             _ => {
                 let line = String::from_utf8_lossy(line).into_owned();
                 return Err(ProxyError::Refused(line));

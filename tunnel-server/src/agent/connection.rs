@@ -154,13 +154,6 @@ impl Connection {
         }
     }
 
-    /// Ends an HTTP/2 connection at once, without a word: the agent has had its time to hear.
-    pub(crate) fn cut(&self) {
-        if let Self::H2(connection) = self {
-            connection.end.wanted.cancel();
-        }
-    }
-
     /// What it is made of, as far as memory goes.
     pub(crate) fn carrier(&self) -> Carrier {
         match self {

@@ -79,7 +79,7 @@ where
     let established = timeout(state.timeouts.api_tls, handshakes).await;
     let (opener, driver, proven) = established.map_err(|_| NoTunnel::Timeout)??;
     let end = Arc::new(End::default());
-    let driving = drive(driver, end.clone(), state.timeouts.goodbye);
+    let driving = drive(driver, end.clone(), state.timeouts.goodbye / 2);
     state.tasks.spawn(driving);
     let connection = H2Connection::new(opener, end);
     Ok((Connection::H2(connection), proven))
@@ -106,7 +106,7 @@ fn proven<S>(tls: &TlsStream<S>) -> Result<Proven, NoTunnel> {
 }
 
 /// Moves a connection to its end: its own, the agent's silence, or ours, of which the agent hears
-/// within `goodbye`.
+/// within `goodbye`, which is less than what all tasks have at the end.
 async fn drive<S>(driver: Driver<TlsStream<S>>, end: Arc<End>, goodbye: Duration)
 where
     S: AsyncRead + AsyncWrite + Unpin,

@@ -104,7 +104,7 @@ impl Presence {
     /// Takes the agent's wishes. They are answered when they are settled.
     pub(super) fn wish(&mut self, rev: u64, mut wanted: Vec<Wanted>) {
         wanted.truncate(MAX_WISHES);
-        (self.rev, self.wanted, self.wishes) = (rev, wanted, None);
+        (self.rev, self.wanted) = (rev, wanted);
     }
 
     /// When the question is to be asked again although no rule has changed.
@@ -212,7 +212,7 @@ impl Presence {
 
     /// When an agent that has never published anything must wish for something, or be gone.
     pub(super) fn wishes(&self) -> Option<Instant> {
-        self.wishes
+        self.wishes.filter(|_| !self.has_published)
     }
 
     /// What the agent was told last.

@@ -95,7 +95,7 @@ impl Registry {
         {
             candidates.retain(|(candidate, _)| is_trusted(candidate));
         }
-        candidates.sort_by_key(|(_, (instance, visits))| (of_process(*instance), *visits));
+        candidates.sort_by_cached_key(|(_, (instance, visits))| (of_process(*instance), *visits));
         candidates
             .into_iter()
             .map(|(candidate, _)| candidate)

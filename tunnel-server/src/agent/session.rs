@@ -108,9 +108,7 @@ async fn tell_refusal(connection: &Connection, mouth: Mouth, refused: Refused, s
             connection.closed().await;
         }
     };
-    if timeout(state.timeouts.goodbye, telling).await.is_err() {
-        connection.cut();
-    }
+    let _ = timeout(state.timeouts.goodbye, telling).await;
 }
 
 /// What an agent that has published does is told; others come and go by the thousand.

@@ -183,7 +183,7 @@ async fn admit(
         Err(_) => {
             debug!(%label, "refused: no tunnel of the agent took the visit in time");
             if let Some(tunnel) = trying {
-                tunnel.doubt();
+                state.registry.doubt(label, &tunnel);
             }
             Err(Alert::INTERNAL_ERROR)
         }

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 use tunnel_common::identity::{ClientId, Label};
 use tunnel_common::wire::frame::{EndpointRef, Hello, Instance};
 
-/// Tunnels of one agent at one time: sixteen processes with a pool of four each.
-pub(crate) const MAX_TUNNELS_PER_AGENT: usize = 64;
+/// Tunnels of one agent at one time: each may pin a window. Sixteen processes have one each, or four a
+/// pool of four.
+pub(crate) const MAX_TUNNELS_PER_AGENT: usize = 16;
 
 /// Tells the tunnels of a registry apart; never used again.
 pub(crate) type Serial = u64;
