@@ -53,6 +53,8 @@ pub async fn publish_over(
 
 /// Starts the binary `name` in a namespace, its keys in `folder`.
 pub fn start(namespace: &Namespace, name: &str, flags: &[&str], folder: Arc<TempDir>) -> Process {
-    let command: Command = process::command(name, flags, &folder);
+    let mut command: Command = process::command(name, flags, &folder);
+    // It tells of every tunnel of a pool.
+    command.env("RUST_LOG", "info,tunnel_client::link::tunnel=debug");
     process::spawn(namespace.command(&command), folder)
 }
