@@ -1,7 +1,6 @@
 //! Reaching the relay: choose the rule of trust, resolve, race the ways, and on each the addresses.
 //!
-//! [`policy`](super::policy) says which ways there are; [`quic`](super::quic) and [`h2`](super::h2)
-//! connect.
+//! [`policy`](super::policy) says which ways there are; `quic` and `h2` connect.
 
 use std::io;
 use std::net::SocketAddr;
