@@ -208,6 +208,21 @@ impl Process {
         kill_process(pid, signal).expect("it is ours");
     }
 
+    /// Stops it, and waits until none of its threads runs any more: on a busy machine they do for a while.
+    pub async fn freezes(&self) {
+        self.signal(Signal::STOP);
+        eventually("all threads stand still", || self.is_frozen()).await;
+    }
+
+    fn is_frozen(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("it runs");
+        threads.flatten().all(|thread| {
+            // The state stands behind the name in parentheses (proc_pid_stat(5)); one that has gone is none.
+            let stat = std::fs::read_to_string(thread.path().join("stat"));
+            stat.map_or(true, |stat| stat.contains(") T "))
+        })
+    }
+
     /// Waits for its end.
     pub async fn ends(&mut self) -> ExitStatus {
         soon("the process ends", self.child.wait())

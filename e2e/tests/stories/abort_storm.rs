@@ -83,7 +83,7 @@ async fn visitors_who_break_off_while_the_agent_is_frozen_do_not_cost_it_its_tun
     let public = server.visitors();
     let mut kept = visit(public, client.host()).await.expect("visits");
     let before = server.process.descriptors();
-    client.process.signal(Signal::STOP);
+    client.process.freezes().await;
     let (hello, mut visitors) = (hello(client.host()), vec![]);
     for _ in 0..IN_ONE_STALL {
         visitors.push(knock(public, &hello).await.expect("connects"));

@@ -137,7 +137,7 @@ async fn a_visit_to_an_agent_that_is_frozen_ends_at_the_deadline_and_it_keeps_it
     let local = origin.address.to_string();
     let flags = over.with(&["--server", &server, "--local", &local]);
     let client = serving(client(&flags, folder())).await;
-    client.process.signal(Signal::STOP);
+    client.process.freezes().await;
     let since = Instant::now();
     let visitor = knock(relay.public, &hello(client.host())).await;
     assert_eq!(drain_to_reset(&mut visitor.expect("connects")).await, 0);

@@ -111,7 +111,7 @@ async fn told_twice_ends_first() -> bool {
     let (server, origin) = (server(&[]).await, http("x").await);
     let mut once = publish(Over::Quic, &server, origin.address, &[], folder()).await;
     let mut twice = publish(Over::Quic, &server, origin.address, &[], folder()).await;
-    server.process.signal(Signal::STOP);
+    server.process.freezes().await;
     twice_is_quicker(&mut once.process, &mut twice.process).await
 }
 
@@ -135,7 +135,7 @@ async fn server_told_twice_ends_first() -> bool {
         publish(Over::Quic, &twice, origin.address, &[], folder()).await,
     ];
     for client in &clients {
-        client.process.signal(Signal::STOP);
+        client.process.freezes().await;
     }
     twice_is_quicker(&mut once.process, &mut twice.process).await
 }
