@@ -52,6 +52,16 @@ pub struct ClientHello {
     /// All bytes read from the connection, what came behind the ClientHello (early data) included:
     /// who answers the visitor must be given these first.
     pub bytes: Bytes,
+    /// How many of them are the records of the ClientHello.
+    pub length: usize,
+}
+
+impl ClientHello {
+    /// Whether nothing has been read behind it: then it may be sent to somebody else as well, and
+    /// nothing is done twice.
+    pub fn is_alone(&self) -> bool {
+        self.length == self.bytes.len()
+    }
 }
 
 /// What a visitor began to speak.
@@ -159,6 +169,7 @@ async fn read_hello<S: AsyncRead + Unpin>(
         server_name,
         alpn,
         bytes: flight.bytes.into(),
+        length: end,
     })
 }
 

@@ -69,6 +69,12 @@ pub struct Timeouts {
     pub refusal_linger: Duration,
     /// For a stream to an agent, all its tunnels together: 5 s.
     pub stream_open: Duration,
+    /// A visit that has had no answer for so long makes the relay ask whether the agent is there: 300
+    /// ms.
+    pub first_question: Duration,
+    /// A tunnel whose agent has not answered for so long, and two round trips, is suspect: no new visits,
+    /// and those without a first answer move to another one. 500 ms.
+    pub pong: Duration,
     /// For the handshakes of an agent that comes over TCP: 10 s.
     pub api_tls: Duration,
     /// An agent that comes over TCP and leaves a question unanswered for so long is dead: 8 s.
@@ -95,6 +101,8 @@ impl Default for Timeouts {
             client_hello: Duration::from_secs(10),
             refusal_linger: Duration::from_millis(50),
             stream_open: Duration::from_secs(5),
+            first_question: Duration::from_millis(300),
+            pong: Duration::from_millis(500),
             api_tls: Duration::from_secs(10),
             h2_silence: Duration::from_secs(8),
             hello: Duration::from_secs(5),

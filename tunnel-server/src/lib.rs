@@ -11,6 +11,7 @@ pub mod admission;
 mod agent;
 pub mod cert;
 pub mod config;
+mod due;
 mod log_limit;
 mod names;
 pub mod proxies;

@@ -16,6 +16,7 @@ mod keys;
 mod limits;
 mod local_ends;
 mod locals;
+mod moves;
 mod netsim;
 mod one_port;
 mod outbound_proxy;

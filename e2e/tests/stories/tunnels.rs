@@ -154,10 +154,12 @@ async fn a_visitor_for_whom_the_agent_has_no_stream_in_time_is_told_that_it_is_n
 async fn a_visitor_for_whom_one_tunnel_has_no_stream_is_served_by_the_other_at_once(
     #[values(Over::Quic, Over::H2)] over: Over,
 ) {
-    let (relay, key) = (
-        relay_with(|config| config.timeouts.stream_open = NEVER).await,
-        new_key(),
-    );
+    let relay = relay_with(|config| {
+        config.timeouts.stream_open = NEVER;
+        // What waits for an answer stays where it is.
+        config.timeouts.pong = NEVER;
+    });
+    let (relay, key) = (relay.await, new_key());
     let (full, _control) = serving(over, &relay, &key, 1, 2).await;
     let _first = visited(&relay, &full).await;
     let _second = visited(&relay, &full).await;

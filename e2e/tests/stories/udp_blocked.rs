@@ -18,6 +18,9 @@ const BEAT: Duration = Duration::from_millis(50);
 const STAYING: usize = 4;
 /// The user is promised 1 s; a busy machine may take another.
 const UNTIL_URL: Duration = Duration::from_secs(2);
+/// Those whose visit had begun when the tunnel died, and a busy machine has more of them; who came after
+/// it waits for the next tunnel.
+const FEW: usize = 3;
 /// By then nobody waits any more for a tunnel that is dead.
 const UNTIL_ALL_IS_WELL: Duration = Duration::from_secs(10);
 
@@ -91,6 +94,8 @@ async fn when_udp_dies_its_visits_fail_within_ten_seconds_and_new_ones_are_serve
     eventually("the old visits fail", || sessions.are_over()).await;
     let cut = sessions.cuts().pop().expect("some") - died;
     println!("UDP died: new visits after {served:?}, the last old one failed after {cut:?}");
+    let failed = requests.failed();
+    assert!(failed <= FEW, "{failed} requests failed");
     assert!(served < UNTIL_ALL_IS_WELL, "{served:?}");
     assert!(cut < UNTIL_ALL_IS_WELL, "{cut:?}");
 }

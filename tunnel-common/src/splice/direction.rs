@@ -32,6 +32,8 @@ pub(super) struct Direction {
     held: Held,
     /// Whether the sink may keep back bytes that were put.
     unflushed: bool,
+    /// Whether anything has come out of the source, be it its end.
+    has_taken: bool,
     moved: u64,
     blocked: Option<Blocked>,
     discarding_since: Option<Instant>,
@@ -117,7 +119,9 @@ impl Direction {
         sink: &mut impl End,
         pool: &BufferPool,
     ) -> Poll<Result<(), Fault>> {
-        match source.poll_take(cx, &mut self.held, pool) {
+        let taken = source.poll_take(cx, &mut self.held, pool);
+        self.has_taken |= matches!(taken, Poll::Ready(Ok(_)));
+        match taken {
             Poll::Ready(Ok(0)) if self.source == Source::Cut => self.state = State::Draining,
             Poll::Ready(Ok(0)) => self.state = State::Finishing,
             Poll::Ready(Ok(_)) => {}
@@ -262,6 +266,11 @@ impl Direction {
     /// Since when what is put is dropped, because the sink's peer has all it needs.
     pub(super) fn discarding_since(&self) -> Option<Instant> {
         self.discarding_since
+    }
+
+    /// Whether anything has come out of the source, be it its end.
+    pub(super) fn has_taken(&self) -> bool {
+        self.has_taken
     }
 
     /// Bytes that the sink has taken.

@@ -41,6 +41,8 @@ pub struct Splice<A, B> {
     started: Instant,
     last_move: Instant,
     lost: Option<Lost>,
+    /// Whether the first end may still be needed when the splice is over.
+    keeps_first: bool,
     alarm: Pin<Box<Sleep>>,
 }
 
@@ -66,12 +68,32 @@ impl<A: End, B: End> Splice<A, B> {
             started: now,
             last_move: now,
             lost: None,
+            keeps_first: false,
             alarm,
         }
     }
 
+    /// The same, for a first end that may be joined to another one later: while the splice is
+    /// untouched, its end is not told to it.
+    pub fn keeping_first(mut self) -> Self {
+        self.keeps_first = true;
+        self
+    }
+
+    /// Whether nothing has come out of either end yet, not even its end.
+    pub fn is_untouched(&self) -> bool {
+        !self.a_to_b.has_taken() && !self.b_to_a.has_taken()
+    }
+
+    /// Resets the second end with `code`, and gives the first back if the splice is untouched and
+    /// [`keeping_first`](Self::keeping_first): as if they had never been joined. Else it is dropped.
+    pub fn take_apart(mut self, code: Code) -> Option<A> {
+        self.b.abort(code);
+        (self.keeps_first && self.is_untouched()).then_some(self.a)
+    }
+
     /// Resets both ends with `code`.
-    pub fn abort(mut self, code: Code) -> Ended {
+    pub fn abort(&mut self, code: Code) -> Ended {
         self.end(Cause::Aborted(code))
     }
 
@@ -84,8 +106,9 @@ impl<A: End, B: End> Splice<A, B> {
             Cause::Aborted(code) => Some(*code),
         };
         if let Some(code) = code {
+            let is_kept = self.keeps_first && self.is_untouched();
             // A reset would destroy what is on its way of a complete answer.
-            if !self.b_to_a.is_finished() {
+            if !is_kept && !self.b_to_a.is_finished() {
                 self.a.abort(code);
             }
             self.b.abort(code);

@@ -6,7 +6,7 @@
 use std::pin::Pin;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tracing::{debug, info};
 use tunnel_common::stream::control::ControlRecv;
 use tunnel_common::wire::code::Code;
@@ -17,6 +17,7 @@ use super::asking::{Answer, ask};
 use super::error::SessionError;
 use super::mouth::Mouth;
 use super::presence::Presence;
+use crate::due::due;
 use crate::state::State;
 
 /// The receiving half of a control stream.
@@ -33,6 +34,8 @@ struct Control<'a> {
     /// What to do about a question: the newest reason counts, and a wish more than a rule.
     due: Option<Cause>,
     nonce: u64,
+    /// The oldest ping that is not answered, and when that makes the agent suspect.
+    unanswered: Option<(u64, Instant)>,
 }
 
 /// Why the question is asked.
@@ -70,13 +73,14 @@ pub(super) async fn run(
         state,
         due: None,
         nonce: 0,
+        unanswered: None,
     };
     let (mut asked, mut speaks) = (None, true);
     loop {
         if asked.is_none() {
             asked = control.ask();
         }
-        let has_room = control.mouth.has_room();
+        let (has_room, suspect_at) = (control.mouth.has_room(), control.suspect_at());
         tokio::select! {
             biased;
             room = control.mouth.room() => room?,
@@ -89,10 +93,8 @@ pub(super) async fn run(
             _ = keep_alive.tick() => if tunnel.visits_in_flight() > 0 {
                 control.ping()?;
             },
-            () = tunnel.doubted() => {
-                let nonce = control.ping()?;
-                tunnel.asked(nonce);
-            }
+            () = tunnel.questioned() => control.question()?,
+            () = due(suspect_at) => control.suspects(),
             window = windows.next() => tunnel.connection().lower_window(window),
             // An agent that says goodbye must not stay for ever.
             () = due(control.presence.leaves()) => return Ok(Code::None),
@@ -108,14 +110,6 @@ pub(super) async fn run(
                 None => return Err(SessionError::Protocol("the control stream ended")),
             },
         }
-    }
-}
-
-/// Ready at this time, or never. Cancel safe.
-async fn due(at: Option<Instant>) {
-    match at {
-        None => std::future::pending().await,
-        Some(at) => sleep_until(at).await,
     }
 }
 
@@ -164,11 +158,56 @@ impl<'a> Control<'a> {
         Code::Replaced
     }
 
-    fn ping(&mut self) -> Result<u64, SessionError> {
+    fn ping(&mut self) -> Result<(), SessionError> {
         self.nonce += 1;
         let nonce = self.nonce;
         self.mouth.say(Frame::Ping { nonce })?;
-        Ok(nonce)
+        let tunnel = self.presence.tunnel();
+        tunnel.asked(nonce);
+        let by = || {
+            let round_trips = 2 * tunnel.connection().round_trip();
+            (
+                nonce,
+                Instant::now() + self.state.timeouts.pong + round_trips,
+            )
+        };
+        self.unanswered.get_or_insert_with(by);
+        Ok(())
+    }
+
+    /// Asks whether the agent is there, unless an answer is due already.
+    fn question(&mut self) -> Result<(), SessionError> {
+        if self.unanswered.is_none() || self.presence.tunnel().is_to_be_asked() {
+            self.ping()?;
+        }
+        Ok(())
+    }
+
+    /// When an agent that has not answered by then is suspect.
+    fn suspect_at(&self) -> Option<Instant> {
+        self.unanswered.map(|(_, by)| by)
+    }
+
+    /// The agent has left a ping unanswered: no visits for this tunnel, and those that wait may move.
+    fn suspects(&mut self) {
+        if let Some((nonce, _)) = self.unanswered.take() {
+            debug!("the agent does not answer");
+            let tunnel = self.presence.tunnel();
+            tunnel.leaves_unanswered(nonce);
+            self.state.registry.doubt(self.presence.label(), tunnel);
+        }
+    }
+
+    fn answered(&mut self, nonce: u64) {
+        if self
+            .unanswered
+            .is_some_and(|(unanswered, _)| unanswered <= nonce)
+        {
+            self.unanswered = None;
+        }
+        if self.presence.tunnel().answered(nonce) {
+            self.state.registry.is_trusted_again(self.presence.label());
+        }
     }
 
     fn hear(&mut self, frame: Frame) -> Result<(), SessionError> {
@@ -189,7 +228,7 @@ impl<'a> Control<'a> {
                 }
             }
             Frame::Hello(_) => return Err(SessionError::Protocol("a second Hello")),
-            Frame::Pong { nonce } => self.presence.tunnel().answered(nonce),
+            Frame::Pong { nonce } => self.answered(nonce),
             // Nothing that a relay acts on.
             _ => {}
         }

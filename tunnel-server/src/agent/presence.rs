@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 use tunnel_common::escape::Escaped;
 use tunnel_common::hostname::Hostname;
-use tunnel_common::identity::ClientId;
+use tunnel_common::identity::{ClientId, Label};
 use tunnel_common::proof::Exporter;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::{Granted, Hello, Outcome, Refused, Wanted};
@@ -99,6 +99,11 @@ impl Presence {
     /// The tunnel.
     pub(super) fn tunnel(&self) -> &Arc<Tunnel> {
         &self.tunnel
+    }
+
+    /// Whose it is: the name of the key that the handshake proved.
+    pub(super) fn label(&self) -> Label {
+        self.main.id.label()
     }
 
     /// Takes the agent's wishes. They are answered when they are settled.

@@ -116,6 +116,22 @@ impl Registry {
         others.for_each(|other| other.tunnel.tunnel.doubt());
     }
 
+    /// `tunnel` is trusted again: visits that wait at the agent's others may move here.
+    pub(crate) fn is_trusted_again(&self, label: Label) {
+        let core = self.lock();
+        core.serving(label)
+            .for_each(|serving| serving.tunnel.tunnel.tell_visits());
+    }
+
+    /// Whether a visit for `label` that waits at `tunnel`, which is suspect, could go to one that is not
+    /// even in doubt.
+    pub(crate) fn has_better(&self, label: Label, tunnel: &Arc<Tunnel>) -> bool {
+        let core = self.lock();
+        let mut others = core.serving(label).map(|serving| &serving.tunnel.tunnel);
+        tunnel.is_suspect()
+            && others.any(|other| !Arc::ptr_eq(other, tunnel) && !other.is_doubted())
+    }
+
     /// How many agents are connected.
     pub(crate) fn agents(&self) -> usize {
         self.lock().agents()
@@ -148,9 +164,12 @@ impl Membership {
             core.replicas(label, self.serial)
                 .for_each(|holder| holder.tunnel.doubt());
         }
+        core.serving(label)
+            .for_each(|serving| serving.tunnel.tunnel.tell_visits());
         drop(core);
         for holder in displaced {
             holder.tunnel.is_displaced();
+            holder.tunnel.tell_visits();
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -23,7 +23,10 @@ pub(crate) struct Tunnel {
     has_lost_place: AtomicBool,
     retired: CancellationToken,
     trust: Mutex<Trust>,
-    doubt: Notify,
+    /// Whether the agent should be asked if it is there.
+    question: Notify,
+    /// Changes when a visit that waits for its answer should look whether another tunnel is better.
+    news: watch::Sender<()>,
 }
 
 /// Whether anybody is at the other end.
@@ -31,14 +34,16 @@ pub(crate) struct Tunnel {
 /// ```text
 ///             doubt              ask               pong to that ping
 ///   Trusted ─────────▶ Doubted ───────▶ Asked(n) ────────────────────▶ Trusted
-///                         ▲               │ doubt
-///                         └───────────────┘
+///      │                                  │ no pong in time    pong      ▲
+///      └── a ping was left unanswered ────┴─▶ Suspect(n) ────────────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
     Trusted,
     Doubted,
     Asked(u64),
+    /// Visits that have no answer yet need not wait for it here.
+    Suspect(u64),
 }
 
 /// A stream for one visit.
@@ -66,7 +71,8 @@ impl Tunnel {
             has_lost_place: AtomicBool::new(false),
             retired: CancellationToken::new(),
             trust: Mutex::new(Trust::Trusted),
-            doubt: Notify::new(),
+            question: Notify::new(),
+            news: watch::Sender::new(()),
         }
     }
 
@@ -85,11 +91,25 @@ impl Tunnel {
         self.visits.len()
     }
 
-    /// Says that the agent may be gone: it left a visit unanswered, or a new process of it is here.
-    /// It gets no visits until it has answered a ping, unless nobody else serves its agent.
+    /// Wants to know soon whether the agent is there: it has left a visit unanswered for a while.
+    pub(crate) fn question(&self) {
+        self.question.notify_one();
+    }
+
+    /// Ready when the agent should be asked whether it is there. Cancel safe.
+    pub(crate) async fn questioned(&self) {
+        self.question.notified().await;
+    }
+
+    /// Says that the agent may be gone: it left a visit unanswered for too long, or a new process of it
+    /// is here. It gets no visits until it has answered a ping, unless nobody else serves its agent.
     pub(crate) fn doubt(&self) {
-        *self.trust() = Trust::Doubted;
-        self.doubt.notify_one();
+        let mut trust = self.trust();
+        if *trust == Trust::Trusted {
+            *trust = Trust::Doubted;
+            drop(trust);
+            self.question();
+        }
     }
 
     /// Whether a visit that came now might be left without an answer.
@@ -97,22 +117,51 @@ impl Tunnel {
         *self.trust() != Trust::Trusted
     }
 
-    /// Ready when the agent should be asked whether it is there. Cancel safe.
-    pub(crate) async fn doubted(&self) {
-        self.doubt.notified().await;
+    /// Whether it has left a ping unanswered: what waits for it had better go elsewhere.
+    pub(crate) fn is_suspect(&self) -> bool {
+        matches!(*self.trust(), Trust::Suspect(_))
     }
 
-    /// A ping with this number goes out because of a doubt.
+    /// Whether it is doubted, and not asked yet.
+    pub(crate) fn is_to_be_asked(&self) -> bool {
+        *self.trust() == Trust::Doubted
+    }
+
+    /// A ping with this number goes out. If the tunnel is doubted, its answer ends that.
     pub(crate) fn asked(&self, nonce: u64) {
-        *self.trust() = Trust::Asked(nonce);
+        let mut trust = self.trust();
+        if *trust == Trust::Doubted {
+            *trust = Trust::Asked(nonce);
+        }
     }
 
-    /// The agent has answered the ping with this number.
-    pub(crate) fn answered(&self, nonce: u64) {
+    /// The ping with this number was not answered in time.
+    pub(crate) fn leaves_unanswered(&self, nonce: u64) {
+        *self.trust() = Trust::Suspect(nonce);
+        self.tell_visits();
+    }
+
+    /// The agent has answered the ping with this number. Gives whether that ends a doubt.
+    pub(crate) fn answered(&self, nonce: u64) -> bool {
         let mut trust = self.trust();
-        if matches!(*trust, Trust::Asked(asked) if asked <= nonce) {
+        let ends_doubt = match *trust {
+            Trust::Asked(asked) | Trust::Suspect(asked) => asked <= nonce,
+            Trust::Trusted | Trust::Doubted => false,
+        };
+        if ends_doubt {
             *trust = Trust::Trusted;
         }
+        ends_doubt
+    }
+
+    /// Visits that wait for their first answer should look whether another tunnel is better.
+    pub(crate) fn tell_visits(&self) {
+        self.news.send_replace(());
+    }
+
+    /// Changes when a visit that waits for its first answer should look for a better tunnel.
+    pub(crate) fn news(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
     }
 
     fn trust(&self) -> MutexGuard<'_, Trust> {

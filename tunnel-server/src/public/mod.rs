@@ -1,7 +1,9 @@
 //! The visitors' side.
 
 mod arrival;
+mod delivery;
 pub(crate) mod listener;
+mod patience;
 pub(crate) mod refusal;
 pub(crate) mod replay;
 mod route;

@@ -3,46 +3,45 @@
 //! 1. Find out who comes: from a trusted proxy, by the header before all else.
 //! 2. Read the ClientHello, under one deadline for both.
 //! 3. Route by the server name; refuse what is not ours.
-//! 4. Open a stream to the agent, with the header and the visitor's bytes in one write; if the
-//!    tunnel has just died, on the next one.
-//! 5. Splice until it is over.
+//! 4. Take the hello to the agent (`delivery`).
+//! 5. Splice until it is over. If the tunnel dies or falls silent before the agent has answered, and
+//!    nothing but the hello has gone to it, once more from 4, on another tunnel (`patience`).
 //!
 //! Whatever is logged on the way stands in a span with the visit's id and the visitor's address.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use first_flight::alert::Alert;
 use first_flight::client_hello::{self, ClientHello, FirstFlight, ReadError};
 use first_flight::plain_http;
 use first_flight::proxy_header::{Addresses, HeaderError};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, debug, debug_span};
-use tunnel_common::identity::Label;
-use tunnel_common::splice::ended::{Cause, Ended, Limit};
+use tunnel_common::splice::ended::{Cause, Ended, Limit, Side};
 use tunnel_common::splice::options::Options;
 use tunnel_common::splice::pump::Splice;
 use tunnel_common::splice::tcp::TcpEnd;
-use tunnel_common::stream::header::{StreamHeader, VisitId};
 use tunnel_common::stream::tunnel::TunnelStream;
 use tunnel_common::wire::code::Code;
-use tunnel_common::wire::frame::EndpointRef;
 
 use super::arrival::addresses;
+use super::delivery::{Delivery, Who, deliver};
+use super::patience::{self, Patience, Waited};
 use super::refusal::send_and_close;
 use super::route::{Route, route};
 use crate::agent::h2;
-use crate::agent::open::{NotOpened, Passage, open};
+use crate::agent::open::Passage;
 use crate::agent::registry::Candidate;
 use crate::agent::right::Right;
-use crate::agent::tunnel::{Tunnel, VisitStream};
+use crate::agent::tunnel::VisitStream;
 use crate::state::State;
 use crate::visits::Visit;
 
-/// How often a visitor is taken to a tunnel that has just died before he is sent away.
-const MAX_ATTEMPTS: usize = 3;
+/// Tunnels by which a visit may wait for its first answer, one after the other.
+const MAX_MOVES: usize = 3;
 
 /// Serves one visitor on the connection of `peer`. Dropping the future ends the visitor's
 /// connection; once bytes flow, by a reset, and that of the stream too.
@@ -55,19 +54,15 @@ pub(crate) async fn serve(mut connection: TcpStream, peer: SocketAddr, state: Ar
         return;
     };
     let span = debug_span!("visit", %id, visitor = %addresses.visitor);
-    let visitor = Visitor {
-        connection,
-        addresses,
-        id,
-    };
+    let who = Who { addresses, id };
+    let visitor = Visitor { connection, who };
     converse(visitor, deadline, &state).instrument(span).await;
 }
 
 /// A visitor whose address is known.
 struct Visitor {
     connection: TcpStream,
-    addresses: Addresses,
-    id: VisitId,
+    who: Who,
 }
 
 /// Finds out who came; `None` if he is to be closed.
@@ -96,10 +91,10 @@ async fn arrive(
 async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
     let receiving = receive(&mut visitor, deadline, state);
     match state.shutdown.run_until_cancelled(receiving).await {
-        Some(Reception::Pass(passage)) => pass(visitor, *passage, state).await,
+        Some(Reception::Pass(delivery)) => pass(visitor, *delivery, state).await,
         Some(Reception::Api(hello)) => {
             debug!("an agent comes through the public port");
-            let address = visitor.addresses.visitor;
+            let address = visitor.who.addresses.visitor;
             // Apart: a visitor must not pay for the room that an agent needs.
             let agent = h2::serve(hello, visitor.connection, address, state.clone());
             Box::pin(agent).await;
@@ -115,7 +110,7 @@ async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
 /// What becomes of a visitor.
 enum Reception {
     /// His hello is on its way to an agent.
-    Pass(Box<Passage>),
+    Pass(Box<Delivery>),
     /// He is an agent; these bytes of his have been read.
     Api(Bytes),
     /// He is told something, and goes.
@@ -135,8 +130,15 @@ async fn receive(visitor: &mut Visitor, deadline: Instant, state: &State) -> Rec
                     debug!(alert = alert.description(), "refused: not a name of ours");
                     alert.to_bytes().to_vec()
                 }
-                Route::Agent(label) => match admit(state, label, &hello, visitor).await {
-                    Ok(passage) => return Reception::Pass(Box::new(passage)),
+                Route::Agent(label) => match deliver(state, label, &hello, &visitor.who).await {
+                    Ok(passage) => {
+                        let delivery = Delivery {
+                            label,
+                            hello,
+                            passage,
+                        };
+                        return Reception::Pass(Box::new(delivery));
+                    }
                     Err(alert) => alert.to_bytes().to_vec(),
                 },
             }
@@ -156,86 +158,45 @@ async fn receive(visitor: &mut Visitor, deadline: Instant, state: &State) -> Rec
     Reception::Refuse(refusal)
 }
 
-/// Takes the visitor's hello to an agent, or says with which alert he is sent away.
-async fn admit(
-    state: &State,
-    label: Label,
-    hello: &ClientHello,
-    visitor: &Visitor,
-) -> Result<Passage, Alert> {
-    let header = |endpoint| StreamHeader {
-        visitor: visitor.addresses.visitor,
-        public: visitor.addresses.public,
-        server_name: hello.server_name.clone(),
-        alpn: hello.alpn.first().cloned(),
-        visit: visitor.id,
-        endpoint,
-    };
-    let mut trying = None;
-    let beginning = begin(state, label, header, &hello.bytes, &mut trying);
-    match timeout(state.timeouts.stream_open, beginning).await {
-        Ok(Ok(passage)) => Ok(passage),
-        Ok(Err(why)) => {
-            debug!(%label, "refused: {why}");
-            // Whether an id is unknown or offline is nobody's business.
-            Err(Alert::UNRECOGNIZED_NAME)
+/// Stays until the visit is over, by whichever tunnel the agent answers first.
+async fn pass(visitor: Visitor, delivery: Delivery, state: &State) {
+    let Visitor { connection, who } = visitor;
+    let Delivery {
+        label,
+        hello,
+        mut passage,
+    } = delivery;
+    let mut end = TcpEnd::new(connection);
+    // Held as long as another tunnel may need it.
+    let mut hello = hello.is_alone().then_some(hello);
+    for moves_left in (0..MAX_MOVES).rev() {
+        if moves_left == 0 {
+            hello = None;
         }
-        Err(_) => {
-            debug!(%label, "refused: no tunnel of the agent took the visit in time");
-            if let Some(tunnel) = trying {
-                state.registry.doubt(label, &tunnel);
-            }
-            Err(Alert::INTERNAL_ERROR)
-        }
-    }
-}
-
-/// Opens a stream and sends header and hello, in one write; on the next tunnel if one dies at it.
-/// `trying` is the tunnel that has the hello now.
-async fn begin(
-    state: &State,
-    label: Label,
-    header: impl Fn(EndpointRef) -> StreamHeader,
-    hello: &Bytes,
-    trying: &mut Option<Arc<Tunnel>>,
-) -> Result<Passage, NotOpened> {
-    for _ in 0..MAX_ATTEMPTS {
-        let mut passage = match open(&state.registry, label).await {
-            Ok(passage) => passage,
-            Err(NotOpened::Offline) => break,
-            // Another one may serve by now.
-            Err(NotOpened::Closed) => continue,
+        end = match join(end, passage, &mut hello, &who, state).await {
+            Some(end) => end,
+            None => return,
         };
-        let Candidate {
-            tunnel,
-            right,
-            endpoint,
-            ..
-        } = &passage.to;
-        if right.is_revoked() {
-            // It was admitted when we began to wait for a stream, and is no more.
-            continue;
-        }
-        *trying = Some(tunnel.clone());
-        let header = Bytes::from(header(endpoint.clone()).encode());
-        match passage
-            .opened
-            .stream
-            .send_all(&mut [header, hello.clone()])
-            .await
-        {
-            Ok(()) => return Ok(passage),
-            Err(error) => {
-                debug!(%label, %error, "a tunnel broke before the visit began");
-                tunnel.doubt();
-            }
-        }
+        let Some(held) = &hello else { return };
+        let moving = deliver(state, label, held, &who);
+        passage = match state.shutdown.run_until_cancelled(moving).await {
+            Some(Ok(moved)) => moved,
+            // Nobody else is there either: dropping his end resets him.
+            Some(Err(_)) | None => return,
+        };
+        debug!("the visit has moved to another tunnel");
     }
-    Err(NotOpened::Offline)
 }
 
-/// Joins the visitor and the agent, and stays until the visit is over.
-async fn pass(visitor: Visitor, passage: Passage, state: &State) {
+/// Joins the visitor and the agent, until the visit is over. Gives the visitor's end back if the visit
+/// should move, which it does only while there is a hello. When the agent has answered that is dropped.
+async fn join(
+    end: TcpEnd,
+    passage: Passage,
+    hello: &mut Option<ClientHello>,
+    who: &Who,
+    state: &State,
+) -> Option<TcpEnd> {
     let Passage {
         to:
             Candidate {
@@ -246,8 +207,7 @@ async fn pass(visitor: Visitor, passage: Passage, state: &State) {
             },
         opened: VisitStream { stream, in_flight },
     } = passage;
-    let Visitor { connection, id, .. } = visitor;
-    let visit = state.visits.enter(id, right.agent(), endpoint);
+    let visit = state.visits.enter(who.id, right.agent(), endpoint);
     let (agent, endpoint) = (visit.agent.label(), &visit.endpoint);
     debug!(%agent, %endpoint, "visit begins");
     let options = Options {
@@ -256,25 +216,58 @@ async fn pass(visitor: Visitor, passage: Passage, state: &State) {
         timeouts: state.timeouts.splice,
         meter: visit.meter.clone(),
     };
-    let ended = run(
-        Splice::new(TcpEnd::new(connection), stream, options),
-        &visit,
-        &right,
-    )
-    .await;
+    let mut splice = Splice::new(end, stream, options).keeping_first();
+    let patience = Patience::new(state, agent, tunnel.clone());
+    let ended = run(&mut splice, &visit, &right, patience, hello).await;
+    let is_lost = match &ended {
+        None => true,
+        Some(ended) => hello.is_some() && is_tunnel_lost(&ended.cause),
+    };
+    if is_lost && let Some(end) = splice.take_apart(Code::Replaced) {
+        return Some(end);
+    }
+    let ended = ended?;
     if matches!(ended.cause, Cause::Limit(Limit::NoAnswer)) {
         state.registry.doubt(agent, &tunnel);
     }
     let (to_agent, to_visitor) = (ended.a_to_b, ended.b_to_a);
     debug!(to_agent, to_visitor, cause = ?ended.cause, "visit over");
     drop(in_flight);
+    None
 }
 
-async fn run(mut splice: Splice<TcpEnd, TunnelStream>, visit: &Visit, right: &Right) -> Ended {
-    tokio::select! {
-        ended = &mut splice => ended,
-        code = visit.ended() => splice.abort(code),
-        () = right.revoked() => splice.abort(Code::Policy),
+/// Moves bytes until the visit is over, or until it should move to another tunnel: then there is no end.
+async fn run(
+    splice: &mut Splice<TcpEnd, TunnelStream>,
+    visit: &Visit,
+    right: &Right,
+    patience: Patience<'_>,
+    hello: &mut Option<ClientHello>,
+) -> Option<Ended> {
+    let mut patience = hello.is_some().then_some(patience);
+    loop {
+        tokio::select! {
+            ended = &mut *splice => return Some(ended),
+            code = visit.ended() => return Some(splice.abort(code)),
+            () = right.revoked() => return Some(splice.abort(Code::Policy)),
+            waited = patience::wait(&mut patience, &visit.meter) => {
+                match waited {
+                    Waited::Better if splice.is_untouched() => return None,
+                    Waited::Better | Waited::Answered => (patience, *hello) = (None, None),
+                }
+            }
+        }
+    }
+}
+
+/// Whether the tunnel itself is gone, and not only this stream of it.
+fn is_tunnel_lost(cause: &Cause) -> bool {
+    match cause {
+        Cause::Broke {
+            side: Side::B,
+            error,
+        } => error.kind() == ErrorKind::NotConnected,
+        _ => false,
     }
 }
 

@@ -176,7 +176,7 @@ async fn settle(splice: &mut Splice<Scripted, Scripted>) -> Option<Ended> {
 }
 
 /// How long the splice goes on by itself, and how it ends.
-async fn outlives(splice: Splice<Scripted, Scripted>) -> (Duration, Ended) {
+async fn outlives(splice: impl Future<Output = Ended>) -> (Duration, Ended) {
     let start = Instant::now();
     let ended = splice.await;
     (start.elapsed(), ended)
@@ -592,4 +592,42 @@ async fn an_end_that_can_be_believed_makes_an_answer_complete_after_a_refused_up
         (a.got(), a.saw_clean_end(), a.saw_reset()),
         (b"413".to_vec(), true, None)
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_end_from_which_nothing_was_taken_survives_the_second() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b).keeping_first();
+    assert!(settle(&mut splice).await.is_none());
+    assert!(splice.is_untouched());
+    b.sends(Event::Reset);
+    let ended = settle(&mut splice).await.expect("is over");
+    assert!(
+        matches!(ended.cause, Cause::Broke { side: Side::B, .. }),
+        "{ended:?}"
+    );
+    assert_eq!(a.saw_reset(), None);
+    assert!(splice.take_apart(Code::Replaced).is_some());
+    assert_eq!(a.saw_reset(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_end_that_was_read_or_written_to_goes_down_with_the_second() {
+    for (a_sends, b_sends) in [
+        (Some(Event::Bytes(b"more")), None),
+        (Some(Event::End), None),
+        (None, Some(Event::Bytes(b"an answer"))),
+    ] {
+        let (a, b) = (end(), end());
+        let mut splice = splice(&a, &b).keeping_first();
+        a_sends.into_iter().for_each(|event| a.sends(event));
+        b_sends.into_iter().for_each(|event| b.sends(event));
+        assert!(settle(&mut splice).await.is_none());
+        assert!(!splice.is_untouched());
+        b.sends(Event::Reset);
+        let (_, ended) = outlives(&mut splice).await;
+        assert!(matches!(ended.cause, Cause::Broke { .. }), "{ended:?}");
+        assert_eq!(a.saw_reset(), Some(Code::LocalRefused));
+        assert!(splice.take_apart(Code::Replaced).is_none());
+    }
 }
