@@ -1,28 +1,57 @@
 //! Which agents are connected, and by which tunnels.
 //!
-//! The rules are in `core`, a plain structure; this is the lock around it and the guard that
-//! ends a membership.
+//! The rules are in `core`, a plain structure; `members` is the lock around it and the guard that ends a
+//! membership. Here is what visits ask.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use tunnel_common::identity::{ClientId, Label};
+use tunnel_common::identity::Label;
 use tunnel_common::wire::frame::{EndpointRef, Instance};
 
-use self::core::{Core, JoinError, Place, Serial, Serving};
+use self::core::{Core, JoinError, Place, Serving};
+use self::members::{Members, Seated};
 use super::right::Right;
 use super::tunnel::Tunnel;
 
 pub(crate) mod core;
+pub(crate) mod lock;
+mod members;
+pub(crate) mod seats;
+
+/// One tunnel's place in the registry. Dropping it removes that tunnel, and no other of its agent.
+pub(crate) type Membership = members::Membership<Holder, Mutex<Core<Holder>>>;
 
 /// The connected agents. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Registry(Arc<Mutex<Core<Holder>>>);
+pub(crate) struct Registry(Members<Holder, Mutex<Core<Holder>>>);
 
 /// A tunnel, and the right by which visits for one of its keys come to it.
 #[derive(Clone, Debug)]
-struct Holder {
+pub(crate) struct Holder {
     tunnel: Arc<Tunnel>,
     right: Arc<Right>,
+}
+
+impl Seated for Holder {
+    fn gains_place(&self) {
+        self.tunnel.gains_place();
+    }
+
+    fn gives_up_place(&self) {
+        self.tunnel.gives_up_place();
+    }
+
+    fn loses_place(&self) {
+        self.tunnel.loses_place();
+    }
+
+    fn meets_replica(&self) {
+        self.tunnel.doubt();
+    }
+
+    fn has_company(&self) {
+        self.tunnel.tell_visits();
+    }
 }
 
 /// A tunnel that may take a visit.
@@ -53,21 +82,8 @@ impl Registry {
         tunnel: &Arc<Tunnel>,
         place: Place,
     ) -> Result<Membership, JoinError> {
-        let (id, right, tunnel) = (right.agent(), right.clone(), tunnel.clone());
-        let holder = Holder { tunnel, right };
-        // Before anybody can take the place away.
-        holder.tunnel.has_place();
-        let entered = self.lock().enter(id, place, holder.clone());
-        let entered = entered.inspect_err(|_| holder.tunnel.gives_up_place())?;
-        if let Some(displaced) = entered.displaced {
-            displaced.tunnel.is_displaced();
-        }
-        Ok(Membership {
-            id,
-            serial: entered.serial,
-            tunnel: holder.tunnel,
-            registry: self.clone(),
-        })
+        let (right, tunnel) = (right.clone(), tunnel.clone());
+        self.0.enter(right.agent(), place, Holder { tunnel, right })
     }
 
     /// The tunnels that may take a visit for `label` now, best first: of the process with the fewest
@@ -80,7 +96,9 @@ impl Registry {
             right: serving.tunnel.right.clone(),
             endpoint: serving.endpoint.clone(),
         };
-        let serving: Vec<_> = self.lock().serving(label).map(candidate).collect();
+        let serving: Vec<_> = self
+            .0
+            .look(|core| core.serving(label).map(candidate).collect());
         let loads: Vec<_> = serving.iter().map(Candidate::load).collect();
         // Those in doubt count too, or a process that is frozen would look idle.
         let of_process = |instance| -> usize {
@@ -106,79 +124,37 @@ impl Registry {
     /// the other end of the other tunnels of its process.
     pub(crate) fn doubt(&self, label: Label, tunnel: &Arc<Tunnel>) {
         tunnel.doubt();
-        let core = self.lock();
         let is_it = |serving: &Serving<'_, Holder>| Arc::ptr_eq(&serving.tunnel.tunnel, tunnel);
-        let Some(instance) = core.serving(label).find(is_it).map(|it| it.instance) else {
-            return;
-        };
-        let of_process = core.serving(label).filter(|one| one.instance == instance);
-        let others = of_process.filter(|one| !is_it(one));
-        others.for_each(|other| other.tunnel.tunnel.doubt());
+        self.0.look(|core| {
+            let Some(instance) = core.serving(label).find(is_it).map(|it| it.instance) else {
+                return;
+            };
+            let of_process = core.serving(label).filter(|one| one.instance == instance);
+            let others = of_process.filter(|one| !is_it(one));
+            others.for_each(|other| other.tunnel.tunnel.doubt());
+        });
     }
 
-    /// `tunnel` is trusted again: visits that wait at the agent's others may move here.
+    /// A tunnel of the agent is trusted again: visits that wait at others may move there.
     pub(crate) fn is_trusted_again(&self, label: Label) {
-        let core = self.lock();
-        core.serving(label)
-            .for_each(|serving| serving.tunnel.tunnel.tell_visits());
+        self.0.look(|core| {
+            core.serving(label)
+                .for_each(|serving| serving.tunnel.tunnel.tell_visits());
+        });
     }
 
     /// Whether a visit for `label` that waits at `tunnel`, which is suspect, could go to one that is not
     /// even in doubt.
     pub(crate) fn has_better(&self, label: Label, tunnel: &Arc<Tunnel>) -> bool {
-        let core = self.lock();
-        let mut others = core.serving(label).map(|serving| &serving.tunnel.tunnel);
         tunnel.is_suspect()
-            && others.any(|other| !Arc::ptr_eq(other, tunnel) && !other.is_doubted())
+            && self.0.look(|core| {
+                let mut others = core.serving(label).map(|serving| &serving.tunnel.tunnel);
+                others.any(|other| !Arc::ptr_eq(other, tunnel) && !other.is_doubted())
+            })
     }
 
     /// How many agents are connected.
     pub(crate) fn agents(&self) -> usize {
-        self.lock().agents()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Core<Holder>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// One tunnel's place in the registry. Dropping it removes that tunnel, and no other of its agent.
-#[derive(Debug)]
-pub(crate) struct Membership {
-    id: ClientId,
-    serial: Serial,
-    tunnel: Arc<Tunnel>,
-    registry: Registry,
-}
-
-impl Membership {
-    /// From now on visits come for this endpoint, or for none. Tunnels that this one takes the
-    /// place of get no new visit, and are retired when they have no other. Those of other processes are asked whether they
-    /// are still there: this may be what came after one that was killed.
-    pub(crate) fn serve(&self, endpoint: Option<EndpointRef>) -> Result<(), JoinError> {
-        let label = self.id.label();
-        let mut core = self.registry.lock();
-        let begins = endpoint.is_some() && !core.process_serves(label, self.serial);
-        let displaced = core.serve(label, self.serial, endpoint)?;
-        if begins {
-            core.replicas(label, self.serial)
-                .for_each(|holder| holder.tunnel.doubt());
-        }
-        core.serving(label)
-            .for_each(|serving| serving.tunnel.tunnel.tell_visits());
-        drop(core);
-        for holder in displaced {
-            holder.tunnel.is_displaced();
-            holder.tunnel.tell_visits();
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        if self.registry.lock().leave(self.id.label(), self.serial) {
-            self.tunnel.gives_up_place();
-        }
+        self.0.look(Core::agents)
     }
 }

@@ -1,6 +1,5 @@
 //! One tunnel to an agent, as the visitors' side sees it: something to open streams on.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
@@ -11,6 +10,8 @@ use tunnel_common::budget::TunnelBudget;
 use tunnel_common::stream::tunnel::TunnelStream;
 
 use super::connection::Connection;
+use super::registry::lock::Lock as _;
+use super::registry::seats::{Seats, Stay};
 
 /// The connection of an agent, whatever it serves.
 #[derive(Debug)]
@@ -18,9 +19,7 @@ pub(crate) struct Tunnel {
     connection: Connection,
     budget: TunnelBudget,
     visits: TaskTracker,
-    /// In how many places of the registry it is: one for each of its keys.
-    places: AtomicUsize,
-    has_lost_place: AtomicBool,
+    seats: Mutex<Seats>,
     retired: CancellationToken,
     trust: Mutex<Trust>,
     /// Whether the agent should be asked if it is there.
@@ -67,8 +66,7 @@ impl Tunnel {
             connection,
             budget,
             visits: TaskTracker::new(),
-            places: AtomicUsize::new(0),
-            has_lost_place: AtomicBool::new(false),
+            seats: Mutex::default(),
             retired: CancellationToken::new(),
             trust: Mutex::new(Trust::Trusted),
             question: Notify::new(),
@@ -169,24 +167,23 @@ impl Tunnel {
     }
 
     /// It has got one more place in the registry.
-    pub(crate) fn has_place(&self) {
-        self.places.fetch_add(1, Ordering::AcqRel);
+    pub(crate) fn gains_place(&self) {
+        self.seats.with(Seats::gained);
     }
 
-    /// It has given up a place by itself. If it was the last, and others were taken from it before,
-    /// the agent must not think that it serves.
+    /// It has given up a place by itself.
     pub(crate) fn gives_up_place(&self) {
-        let was_last = self.places.fetch_sub(1, Ordering::AcqRel) == 1;
-        if was_last && self.has_lost_place.load(Ordering::Acquire) {
-            self.retired.cancel();
-        }
+        self.stays(self.seats.with(Seats::gave_up));
     }
 
     /// Another tunnel has got a place of it. Without any no more visits come: when the last is over,
     /// the tunnel closes.
-    pub(crate) fn is_displaced(&self) {
-        self.has_lost_place.store(true, Ordering::Release);
-        if self.places.fetch_sub(1, Ordering::AcqRel) == 1 {
+    pub(crate) fn loses_place(&self) {
+        self.stays(self.seats.with(Seats::lost));
+    }
+
+    fn stays(&self, stay: Stay) {
+        if stay == Stay::Retires {
             self.retired.cancel();
         }
     }

@@ -77,6 +77,8 @@ pub(crate) struct Serving<'a, T> {
 pub(crate) struct Core<T> {
     agents: HashMap<Label, Agent<T>>,
     next: Serial,
+    /// Tunnels of one agent at one time.
+    limit: usize,
 }
 
 #[derive(Debug)]
@@ -123,14 +125,20 @@ impl<T> Agent<T> {
 
 impl<T> Default for Core<T> {
     fn default() -> Self {
-        Self {
-            agents: HashMap::new(),
-            next: 0,
-        }
+        Self::with_limit(MAX_TUNNELS_PER_AGENT)
     }
 }
 
 impl<T> Core<T> {
+    /// Nobody, and of each agent no more tunnels than `limit` at one time.
+    pub(crate) fn with_limit(limit: usize) -> Self {
+        Self {
+            agents: HashMap::new(),
+            next: 0,
+            limit,
+        }
+    }
+
     /// Enters a tunnel of the agent `id`, which does not serve yet.
     pub(crate) fn enter(
         &mut self,
@@ -154,7 +162,7 @@ impl<T> Core<T> {
         {
             return Err(JoinError::Outdated);
         }
-        let full = agent.members.len() >= MAX_TUNNELS_PER_AGENT;
+        let full = agent.members.len() >= self.limit;
         let displaced = full.then(|| agent.members.remove(agent.one_too_many(place)).tunnel);
         self.next += 1;
         let serial = self.next;

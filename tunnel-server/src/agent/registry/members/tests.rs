@@ -1,0 +1,196 @@
+//! Tunnels that come, serve and go in every order: an id is there if and only if a tunnel is that has it.
+
+use std::sync::Arc;
+
+use shuttle::rand::{Rng as _, thread_rng};
+use shuttle::sync::Mutex;
+use shuttle::thread;
+use tunnel_common::wire::frame::Instance;
+
+use super::super::seats::{Seats, Stay};
+use super::*;
+
+/// How many orders of events are tried with each change.
+const SCHEDULES: usize = 100_000;
+/// How many are where there is time.
+const MANY_SCHEDULES: usize = 1_000_000;
+/// Tunnels that come and go at the same time.
+const TUNNELS: usize = 3;
+/// Places for each id, so that one of them must sometimes go for another.
+const LIMIT: usize = 2;
+
+/// A lock by which shuttle chooses who comes next.
+impl<T> Lock<T> for Mutex<T> {
+    fn new(value: T) -> Self {
+        Self::new(value)
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut T) -> R) -> R {
+        act(&mut self.lock().expect("not poisoned"))
+    }
+}
+
+type Locked = Mutex<Core<Tunnel>>;
+
+/// A tunnel that remembers what it was told.
+#[derive(Clone, Debug)]
+struct Tunnel(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    seats: Seats,
+    is_retired: bool,
+    /// All its memberships have been dropped.
+    is_gone: bool,
+}
+
+impl Tunnel {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Told::default())))
+    }
+
+    fn stays(&self, change: impl FnOnce(&mut Seats) -> Stay) {
+        self.0.with(|told| {
+            let stay = change(&mut told.seats);
+            told.is_retired |= stay == Stay::Retires;
+        });
+    }
+
+    fn is_it(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Seated for Tunnel {
+    fn gains_place(&self) {
+        self.0.with(|told| told.seats.gained());
+    }
+
+    fn gives_up_place(&self) {
+        self.stays(Seats::gave_up);
+    }
+
+    fn loses_place(&self) {
+        self.stays(Seats::lost);
+    }
+
+    fn meets_replica(&self) {}
+
+    fn has_company(&self) {}
+}
+
+/// The two ids of the agent: every tunnel proves one, some both.
+fn ids() -> [ClientId; 2] {
+    [b"one", b"two"].map(|seed| ClientId::of_spki(seed))
+}
+
+/// One of two processes, one of three epochs, one of two slots.
+fn any_place() -> Place {
+    let mut random = thread_rng();
+    Place {
+        instance: Instance::new([random.gen_range(0..2); 16]),
+        epoch: random.gen_range(0..3),
+        slot: random.gen_range(0..2),
+    }
+}
+
+/// What is left of a tunnel that has come: its memberships that serve, and those that do not.
+#[derive(Debug)]
+struct Left {
+    tunnel: Tunnel,
+    serving: Vec<Membership<Tunnel, Locked>>,
+    waiting: Vec<Membership<Tunnel, Locked>>,
+}
+
+/// A tunnel comes for one id or both, serves or does not, and stays or goes.
+fn come_and_perhaps_go(members: &Members<Tunnel, Locked>) -> Left {
+    let (place, tunnel) = (any_place(), Tunnel::new());
+    let keys = thread_rng().gen_range(1..=2);
+    let (mut serving, mut waiting) = (vec![], vec![]);
+    for id in ids().into_iter().take(keys) {
+        let Ok(membership) = members.enter(id, place, tunnel.clone()) else {
+            continue;
+        };
+        let serves = thread_rng().gen_bool(0.8);
+        match membership.serve(serves.then(EndpointRef::default)) {
+            Ok(()) if serves => serving.push(membership),
+            _ => waiting.push(membership),
+        }
+    }
+    if thread_rng().gen_bool(0.5) {
+        (serving, waiting) = (vec![], vec![]);
+        tunnel.0.with(|told| told.is_gone = true);
+    }
+    Left {
+        tunnel,
+        serving,
+        waiting,
+    }
+}
+
+/// Whoever looks, whenever, never sees a tunnel that is gone.
+fn nobody_is_gone(members: &Members<Tunnel, Locked>) {
+    for id in ids() {
+        members.look(|core| {
+            let mut tunnels = core.serving(id.label()).map(|serving| serving.tunnel);
+            assert!(!tunnels.any(|tunnel| tunnel.0.with(|told| told.is_gone)));
+        });
+    }
+}
+
+/// What is served is served by tunnels that are left, and each tunnel that was not told to retire is.
+fn all_is_told(members: &Members<Tunnel, Locked>, left: &[Left]) {
+    for id in ids() {
+        members.look(|core| {
+            let served: Vec<_> = core.serving(id.label()).map(|s| s.tunnel.clone()).collect();
+            for one in left {
+                let memberships = one.serving.iter().filter(|member| member.id == id);
+                let times = served.iter().filter(|tunnel| tunnel.is_it(&one.tunnel));
+                let (memberships, times) = (memberships.count(), times.count());
+                assert!(times <= memberships, "served without a membership");
+                let all = one.serving.len() + one.waiting.len();
+                let is_retired = one.tunnel.0.with(|told| told.is_retired);
+                // A tunnel with one membership that was not retired has its place.
+                assert!(times == memberships || is_retired || all > 1, "{one:?}");
+            }
+            let known = |tunnel: &Tunnel| left.iter().any(|one| one.tunnel.is_it(tunnel));
+            assert!(served.iter().all(known), "served by nobody");
+        });
+    }
+    for one in left {
+        // It has lost one, and had no other then: that is what retires.
+        one.tunnel.0.with(|told| {
+            let places = told.seats.places();
+            let has_lost = places < one.serving.len() + one.waiting.len();
+            assert!(!told.is_retired || has_lost || told.is_gone, "{one:?}");
+            assert!(told.is_retired || !has_lost || places > 0, "{one:?}");
+        });
+    }
+}
+
+fn tunnels_come_and_go() {
+    let members: Members<Tunnel, Locked> = Members::new(Core::with_limit(LIMIT));
+    let coming = (0..TUNNELS).map(|_| {
+        let members = members.clone();
+        thread::spawn(move || come_and_perhaps_go(&members))
+    });
+    let coming: Vec<_> = coming.collect();
+    nobody_is_gone(&members);
+    let left = coming.into_iter().map(|one| one.join().expect("no panic"));
+    let left: Vec<_> = left.collect();
+    nobody_is_gone(&members);
+    all_is_told(&members, &left);
+    drop(left);
+    assert_eq!(members.look(Core::agents), 0, "an id without a tunnel");
+}
+
+#[test]
+fn an_id_is_there_exactly_while_a_tunnel_has_it_in_a_hundred_thousand_orders() {
+    shuttle::check_random(tunnels_come_and_go, SCHEDULES);
+}
+
+#[test]
+#[ignore = "a minute or more: `make test-all`"]
+fn an_id_is_there_exactly_while_a_tunnel_has_it_in_a_million_orders() {
+    shuttle::check_random(tunnels_come_and_go, MANY_SCHEDULES);
+}
