@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tunnel_common::budget::Carrier;
@@ -152,14 +151,6 @@ impl Connection {
                     .set((connection.opener.clone(), code));
                 connection.end.wanted.cancel();
             }
-        }
-    }
-
-    /// A round trip, where the transport measures it all the time; else nothing.
-    pub(crate) fn round_trip(&self) -> Duration {
-        match self {
-            Self::Quic(connection) => connection.rtt(),
-            Self::H2(_) => Duration::ZERO,
         }
     }
 

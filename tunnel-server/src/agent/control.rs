@@ -4,6 +4,7 @@
 //! the agent may stay is asked beside it, so that a removal is taken at once whatever the agent does.
 
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -25,6 +26,9 @@ pub(super) type Reader = ControlReader<ControlRecv>;
 /// Tells when the agent must be asked about again.
 pub(super) type Rules = watch::Receiver<u64>;
 
+/// What an agent's own slowness adds to the time it has for an answer: two round trips over a satellite.
+const MAX_ROUND_TRIPS: Duration = Duration::from_millis(2500);
+
 /// One agent's control stream.
 #[derive(Debug)]
 struct Control<'a> {
@@ -34,8 +38,19 @@ struct Control<'a> {
     /// What to do about a question: the newest reason counts, and a wish more than a rule.
     due: Option<Cause>,
     nonce: u64,
-    /// The oldest ping that is not answered, and when that makes the agent suspect.
-    unanswered: Option<(u64, Instant)>,
+    /// The oldest ping that is not answered.
+    unanswered: Option<Ping>,
+    /// How long the last answer took.
+    round_trip: Duration,
+}
+
+/// A ping that has gone out.
+#[derive(Clone, Copy, Debug)]
+struct Ping {
+    nonce: u64,
+    sent: Instant,
+    /// Without an answer by then the agent is suspect, if nobody has said so yet.
+    suspect_at: Option<Instant>,
 }
 
 /// Why the question is asked.
@@ -74,6 +89,7 @@ pub(super) async fn run(
         due: None,
         nonce: 0,
         unanswered: None,
+        round_trip: Duration::ZERO,
     };
     let (mut asked, mut speaks) = (None, true);
     loop {
@@ -164,14 +180,14 @@ impl<'a> Control<'a> {
         self.mouth.say(Frame::Ping { nonce })?;
         let tunnel = self.presence.tunnel();
         tunnel.asked(nonce);
-        let by = || {
-            let round_trips = 2 * tunnel.connection().round_trip();
-            (
-                nonce,
-                Instant::now() + self.state.timeouts.pong + round_trips,
-            )
-        };
-        self.unanswered.get_or_insert_with(by);
+        let round_trips = (2 * self.round_trip).min(MAX_ROUND_TRIPS);
+        let patience = self.state.timeouts.pong + round_trips;
+        let sent = Instant::now();
+        self.unanswered.get_or_insert(Ping {
+            nonce,
+            sent,
+            suspect_at: Some(sent + patience),
+        });
         Ok(())
     }
 
@@ -185,24 +201,25 @@ impl<'a> Control<'a> {
 
     /// When an agent that has not answered by then is suspect.
     fn suspect_at(&self) -> Option<Instant> {
-        self.unanswered.map(|(_, by)| by)
+        self.unanswered.and_then(|ping| ping.suspect_at)
     }
 
     /// The agent has left a ping unanswered: no visits for this tunnel, and those that wait may move.
     fn suspects(&mut self) {
-        if let Some((nonce, _)) = self.unanswered.take() {
+        if let Some(ping) = &mut self.unanswered {
             debug!("the agent does not answer");
+            ping.suspect_at = None;
             let tunnel = self.presence.tunnel();
-            tunnel.leaves_unanswered(nonce);
+            tunnel.leaves_unanswered(ping.nonce);
             self.state.registry.doubt(self.presence.label(), tunnel);
         }
     }
 
     fn answered(&mut self, nonce: u64) {
-        if self
-            .unanswered
-            .is_some_and(|(unanswered, _)| unanswered <= nonce)
+        if let Some(ping) = self.unanswered
+            && ping.nonce <= nonce
         {
+            self.round_trip = ping.sent.elapsed();
             self.unanswered = None;
         }
         if self.presence.tunnel().answered(nonce) {
