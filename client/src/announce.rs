@@ -1,4 +1,4 @@
-//! The two lines on standard output that scripts read.
+//! The lines on standard output that scripts read: an id, and a URL for each relay.
 
 use std::io::{self, Write};
 use std::thread;
@@ -21,9 +21,11 @@ pub(crate) fn on_a_thread(status: watch::Receiver<Status>) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes `ID:` and `URL:` as soon as a tunnel serves, those of a second endpoint behind them, and all
-/// again when they change. An outage after which all is as before writes nothing. Ends with the agent,
-/// and when nobody reads any more: the agent goes on without a word.
+/// Writes `ID:` and `URL:` as soon as a tunnel serves, a `URL:` for each relay whose URL is another,
+/// those of a second endpoint behind them, and all of them again with each that is new: what was
+/// written last holds all at which visitors come now. An outage, of one relay or all, writes nothing, nor
+/// does its end if all is as before. Ends with the agent, and when nobody reads any more: the agent
+/// goes on without a word.
 ///
 /// `out` is for scripts. `err` gets, for a second endpoint, the curl line by which people try it.
 async fn announce(status: watch::Receiver<Status>, out: impl Write, err: impl Write) {
@@ -37,22 +39,23 @@ async fn tell(
     mut out: impl Write,
     mut err: impl Write,
 ) -> io::Result<()> {
-    let mut told = vec![];
+    let mut told: Vec<String> = vec![];
     loop {
         let now = match &*status.borrow_and_update() {
             Status::Connecting => vec![],
             Status::Serving(published) => published.clone(),
         };
-        if !now.is_empty() && now != told {
-            for line in now.iter().flat_map(lines) {
+        let lines: Vec<_> = now.iter().flat_map(lines).collect();
+        if lines.iter().any(|line| !told.contains(line)) {
+            for line in &lines {
                 writeln!(out, "{line}")?;
             }
             out.flush()?;
-            for line in now.iter().filter_map(curl_line) {
+            for line in now.iter().flat_map(curl_lines) {
                 // Whoever closed it does not want to know.
                 let _ = writeln!(err, "{line}");
             }
-            told = now;
+            told = lines;
         }
         if status.changed().await.is_err() {
             return Ok(());
@@ -66,17 +69,17 @@ fn lines(endpoint: &Published) -> impl Iterator<Item = String> {
     } else {
         ""
     };
-    let url = endpoint.urls.first();
-    let url = url.map(|url| format!("{prefix}URL: {url}"));
+    let urls = endpoint.shown.iter();
+    let urls = urls.map(move |url| format!("{prefix}URL: {url}"));
     [format!("{prefix}ID: {}", endpoint.id())]
         .into_iter()
-        .chain(url)
+        .chain(urls)
 }
 
 /// How to visit an endpoint whose certificate nobody vouches for: by its key.
-fn curl_line(endpoint: &Published) -> Option<String> {
-    let url = endpoint.urls.first().filter(|_| is_secondary(endpoint))?;
-    Some(format!("curl -k --pinnedpubkey {} {url}", endpoint.key))
+fn curl_lines(endpoint: &Published) -> impl Iterator<Item = String> {
+    let urls = endpoint.shown.iter().filter(|_| is_secondary(endpoint));
+    urls.map(|url| format!("curl -k --pinnedpubkey {} {url}", endpoint.key))
 }
 
 fn is_secondary(endpoint: &Published) -> bool {
@@ -109,7 +112,15 @@ mod tests {
             key: KeyFingerprint::of_spki(name.as_str().as_bytes()),
             name,
             urls: vec![url.to_owned(), "https://second".to_owned()],
+            shown: vec![url.to_owned()],
         }
+    }
+
+    /// An agent at the relays that show these URLs.
+    fn serving_at(urls: &[&str]) -> Status {
+        let mut published = published(EndpointRef::default(), "");
+        published.shown = urls.iter().map(|url| (*url).to_owned()).collect();
+        Status::Serving(vec![published])
     }
 
     fn serving(url: &str) -> Status {
@@ -148,6 +159,27 @@ mod tests {
         let id = published(EndpointRef::default(), "").id();
         let lines = format!("ID: {id}\nURL: https://a\nID: {id}\nURL: https://b:8443\n");
         assert_eq!((out, err), (lines, String::new()));
+    }
+
+    #[tokio::test]
+    async fn each_relay_has_a_line_and_only_a_new_url_makes_all_come_again() {
+        let states = [
+            serving_at(&["https://b"]),
+            serving_at(&["https://a", "https://b"]),
+            serving_at(&["https://b"]),
+            Status::Connecting,
+            serving_at(&["https://a"]),
+            serving_at(&["https://a", "https://b"]),
+            serving_at(&["https://c"]),
+            serving_at(&["https://c", "https://b"]),
+        ];
+        let [out, _] = announced(states).await;
+        let id = published(EndpointRef::default(), "").id();
+        let blocks = [&["b"][..], &["a", "b"], &["c"], &["c", "b"]].map(|urls| {
+            let urls = urls.iter().map(|url| format!("URL: https://{url}\n"));
+            format!("ID: {id}\n{}", urls.collect::<String>())
+        });
+        assert_eq!(out, blocks.concat());
     }
 
     #[tokio::test]

@@ -18,13 +18,14 @@ use self::ways::Ways;
 
 mod identity;
 mod local;
+mod mistakes;
 mod proxy;
 mod relay;
 mod ways;
 
-/// Publishes a local service through a relay.
+/// Publishes a local service through a relay, or several.
 ///
-/// Standard output gets the lines `ID: …` and `URL: …` as soon as visitors can come.
+/// Standard output gets the lines `ID: …` and `URL: …` as soon as visitors can come, a URL for each relay.
 #[derive(Debug, Parser)]
 #[command(
     name = "client",
@@ -105,27 +106,23 @@ impl Publish {
         let data = DataDir::chosen(self.data_dir.as_deref(), "client");
         let mut mistakes = vec![];
         let proxy = self.proxy;
-        let proxy = proxy.chosen(self.relay.address(), &data, variable, &mut mistakes);
-        let relay = self.relay.chosen(&data, &mut mistakes);
+        let proxies = proxy.chosen(self.relay.addresses(), &data, variable, &mut mistakes);
+        let relays = self.relay.chosen(proxies, &data, &mut mistakes);
         let local = self
             .local
             .chosen(self.identities.has_second(), &data, &mut mistakes);
         let endpoints = self.identities.endpoints(&local, &data, &mut mistakes);
-        let (Some((relay, trust)), Some((mut endpoint, second)), true) =
-            (relay, endpoints, mistakes.is_empty())
-        else {
+        let (Some((mut endpoint, second)), true) = (endpoints, mistakes.is_empty()) else {
             return Err(Mistakes(mistakes));
         };
         endpoint.suffix = self.domain_suffix;
-        let mut config = Config::new(relay, endpoint);
+        let mut config = Config::through(relays, endpoint);
         config.second = second.map(|second| EndpointConfig {
             suffix: config.endpoint.suffix.clone(),
             ..second
         });
         config.known_relays = Some(relay::known(&data));
-        config.trust = trust.unwrap_or(config.trust);
         self.ways.apply(&mut config);
-        config.proxy = proxy;
         config.congestion = self.congestion;
         if let Some(mebibytes) = self.memory_budget {
             config.memory_budget = mebibytes.saturating_mul(1 << 20);

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tunnel_client::client::Client;
-use tunnel_client::config::{Config, EndpointConfig};
+use tunnel_client::config::{Config, EndpointConfig, RelayConfig};
 use tunnel_client::link::relay_trust::RelayTrust;
 use tunnel_client::status::Status;
 use tunnel_common::process::EndSignals;
@@ -94,13 +94,12 @@ fn relay() -> anyhow::Result<Server> {
 }
 
 fn agent(server: &Server, local: SocketAddr) -> anyhow::Result<Client> {
-    let relay = server.addresses().api.to_string().parse()?;
-    let mut config = Config::new(
-        relay,
-        EndpointConfig::new(tls::generate_key()?, local.to_string().parse()?),
-    );
-    config.trust = RelayTrust::Pinned(server.fingerprint());
-    Ok(Client::new(config)?)
+    let relay = RelayConfig {
+        trust: RelayTrust::Pinned(server.fingerprint()),
+        ..RelayConfig::new(server.addresses().api.to_string().parse()?)
+    };
+    let endpoint = EndpointConfig::new(tls::generate_key()?, local.to_string().parse()?);
+    Ok(Client::new(Config::through(vec![relay], endpoint))?)
 }
 
 fn introduction(url: &str, public: SocketAddr, local: SocketAddr) -> String {

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tunnel_client::client::{Client, RefusedByRelay};
-use tunnel_client::config::{Config, EndpointConfig};
+use tunnel_client::config::{Config, EndpointConfig, RelayConfig};
 use tunnel_client::link::relay_trust::RelayTrust;
-use tunnel_client::status::Status;
+use tunnel_client::status::{Published, Status};
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::tls;
 
@@ -49,12 +49,28 @@ pub fn config_at(
     key: KeyPair,
     origin: impl Display,
 ) -> Config {
-    let address = api.to_string().parse().expect("an address");
     let local = origin.to_string().parse().expect("a local service");
-    let mut config = Config::new(address, EndpointConfig::new(key, local));
-    config.trust = RelayTrust::Pinned(fingerprint);
+    let relays = vec![at(api, fingerprint)];
+    let mut config = Config::through(relays, EndpointConfig::new(key, local));
     over.set(&mut config);
     config
+}
+
+/// The same for several relays at once.
+pub fn config_of(over: Over, relays: &[&Relay], key: KeyPair, origin: impl Display) -> Config {
+    let (first, others) = relays.split_first().expect("a relay");
+    let mut config = config(over, first, key, origin);
+    let others = others.iter().map(|relay| at(relay.api, relay.fingerprint));
+    config.relays.extend(others);
+    config
+}
+
+/// How an agent finds the relay at `api` with this key.
+pub fn at(api: impl Display, fingerprint: KeyFingerprint) -> RelayConfig {
+    RelayConfig {
+        trust: RelayTrust::Pinned(fingerprint),
+        ..RelayConfig::new(api.to_string().parse().expect("an address"))
+    }
 }
 
 /// Publishes `origin` through `relay` under a new identity, and waits until it serves.
@@ -105,6 +121,20 @@ impl Agent {
             .expect("the agent runs");
     }
 
+    /// Waits until visitors reach the first endpoint at so many URLs.
+    pub async fn serves_at(&self, urls: usize) -> Published {
+        let mut status = self.status.clone();
+        let are = |s: &Status| first(s).is_some_and(|first| first.urls.len() == urls);
+        let serving = soon("the URLs are so many", status.wait_for(are)).await;
+        let serving = serving.expect("the agent runs");
+        first(&serving).expect("waited for").clone()
+    }
+
+    /// At how many URLs visitors reach the first endpoint now.
+    pub fn urls(&self) -> usize {
+        first(&self.status.borrow()).map_or(0, |first| first.urls.len())
+    }
+
     /// Waits until the agent knows that it has no tunnel.
     pub async fn is_cut_off(&self) {
         let mut status = self.status.clone();
@@ -139,7 +169,15 @@ impl Drop for Agent {
     }
 }
 
-fn host(url: &str) -> String {
+fn first(status: &Status) -> Option<&Published> {
+    match status {
+        Status::Serving(published) => published.first(),
+        Status::Connecting => None,
+    }
+}
+
+/// The host in a URL.
+pub fn host(url: &str) -> String {
     let rest = url.trim_start_matches("https://");
     rest.split(':').next().expect("a host").to_owned()
 }

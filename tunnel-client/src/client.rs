@@ -2,24 +2,31 @@
 
 use std::sync::Arc;
 
+use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, error_span};
 use tunnel_common::budget::{Carrier, MemoryBudget};
+use tunnel_common::clock::Clock;
 use tunnel_common::escape::Escaped;
 use tunnel_common::identity::{KeyFingerprint, Label};
+use tunnel_common::quic::Congestion;
 use tunnel_common::splice::buffer::BufferPool;
 use tunnel_common::tls::{self, CertificateError};
 use tunnel_common::wire::frame::{Instance, Refused};
 
-use crate::config::{Config, Transport};
+use crate::config::{Config, RelayConfig, Transport};
 use crate::endpoint::Endpoint;
 use crate::link::belief::TlsSettings;
 use crate::link::dial::Dialler;
 use crate::link::dial_error::TlsError;
 use crate::link::keeper::Keeper;
+use crate::link::known_relays::KnownRelays;
 use crate::link::policy::Policy;
 use crate::link::shared::Link;
 use crate::link::{h2, quic};
+use crate::links::Links;
+use crate::standing::Standing;
 use crate::status::Status;
 use crate::visit::Venue;
 
@@ -27,6 +34,9 @@ use crate::visit::Venue;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
+    /// Nobody is named to be attached to.
+    #[error("no relay is named")]
+    NoRelay,
     /// The key makes no certificate.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -38,7 +48,8 @@ pub enum ClientError {
     Random,
 }
 
-/// The relay refuses this agent, and trying again would not help.
+/// The relay refuses this agent, and trying again would not help. Of several relays all do, and this is
+/// what the last one said.
 #[derive(Debug, thiserror::Error)]
 #[error("the relay refuses this agent: {}", Escaped(&.0.text))]
 pub struct RefusedByRelay(pub Refused);
@@ -46,53 +57,98 @@ pub struct RefusedByRelay(pub Refused);
 /// An agent that is ready to run.
 #[derive(Debug)]
 pub struct Client {
-    link: Arc<Link>,
+    links: Vec<Arc<Link>>,
     key: KeyFingerprint,
     status: watch::Receiver<Status>,
+}
+
+/// What the links of one agent share, or are given alike.
+struct Common {
+    identity: CertifiedKey,
+    known_relays: Option<KnownRelays>,
+    clock: Clock,
+    transport: Transport,
+    last_port: Option<u16>,
+    pool_size: u16,
+    congestion: Congestion,
+    budget: MemoryBudget,
+    venue: Arc<Venue>,
+    standing: Arc<Standing>,
+}
+
+impl Common {
+    /// The link of this number.
+    fn link(&self, number: usize, relay: RelayConfig) -> Result<Arc<Link>, ClientError> {
+        let RelayConfig {
+            address,
+            trust,
+            proxy,
+        } = relay;
+        let tls = TlsSettings {
+            identity: self.identity.clone(),
+            trust,
+            known_relays: self.known_relays.clone(),
+            clock: self.clock.clone(),
+        };
+        let (timeouts, window) = (self.venue.timeouts, self.budget.first_window(Carrier::Quic));
+        let quic = quic::transport(self.congestion, window, &timeouts.quic);
+        let h2 = h2::OverTcp::new(self.congestion, self.budget.clone(), &timeouts);
+        let transport = match proxy {
+            Some(_) => Transport::OnlyH2,
+            None => self.transport,
+        };
+        let policy = Policy::new(transport, address.port(), self.last_port, self.pool_size);
+        let resolver = self.venue.resolver.clone();
+        let dialler = Dialler::new(address, tls, (quic, h2), timeouts, resolver)?;
+        Ok(Arc::new(Link {
+            dialler: dialler.with_proxy(proxy),
+            policy,
+            venue: self.venue.clone(),
+            budget: self.budget.clone(),
+            instance: Instance::new(tls::random().map_err(|_| ClientError::Random)?),
+            number,
+            standing: self.standing.clone(),
+        }))
+    }
 }
 
 impl Client {
     /// Checks the configuration. Nothing is dialled before [`run`](Self::run).
     pub fn new(config: Config) -> Result<Self, ClientError> {
+        if config.relays.is_empty() {
+            return Err(ClientError::NoRelay);
+        }
         let endpoint = Endpoint::new(config.endpoint, config.clock.clone())?;
         let second = config.second;
         let second = second.map(|second| Endpoint::new(second, config.clock.clone()));
-        let key = endpoint.id();
-        let budget = MemoryBudget::new(config.memory_budget);
-        let tls = TlsSettings {
-            identity: endpoint.identity()?,
-            trust: config.trust,
-            known_relays: config.known_relays,
-            clock: config.clock,
-        };
-        let window = budget.first_window(Carrier::Quic);
-        let (timeouts, resolver) = (config.timeouts, config.resolver);
-        let quic = quic::transport(config.congestion, window, &timeouts.quic);
-        let h2 = h2::OverTcp::new(config.congestion, budget.clone(), &timeouts);
-        let (port, last_port) = (config.relay.port(), config.last_port);
-        let transport = match config.proxy {
-            Some(_) => Transport::OnlyH2,
-            None => config.transport,
-        };
-        let policy = Policy::new(transport, port, last_port, config.pool_size);
-        let dialler = Dialler::new(config.relay, tls, (quic, h2), timeouts, resolver.clone())?
-            .with_proxy(config.proxy);
+        let (key, identity) = (endpoint.id(), endpoint.identity()?);
         let venue = Arc::new(Venue {
             endpoints: [endpoint].into_iter().chain(second.transpose()?).collect(),
             pool: BufferPool::default(),
-            timeouts,
-            resolver,
+            timeouts: config.timeouts,
+            resolver: config.resolver,
         });
-        let (sender, status) = watch::channel(Status::default());
-        let link = Arc::new(Link {
-            dialler,
-            policy,
+        let standing = Arc::new(Standing::new(config.relays.len()));
+        let status = standing.status();
+        let common = Common {
+            identity,
+            known_relays: config.known_relays,
+            clock: config.clock,
+            transport: config.transport,
+            last_port: config.last_port,
+            pool_size: config.pool_size,
+            congestion: config.congestion,
+            budget: MemoryBudget::new(config.memory_budget),
             venue,
-            budget,
-            instance: Instance::new(tls::random().map_err(|_| ClientError::Random)?),
-            status: sender,
-        });
-        Ok(Self { link, key, status })
+            standing,
+        };
+        let relays = config.relays.into_iter().enumerate();
+        let links = relays.map(|(number, relay)| common.link(number, relay));
+        Ok(Self {
+            links: links.collect::<Result<_, _>>()?,
+            key,
+            status,
+        })
     }
 
     /// The id that visitors see in the URL.
@@ -110,10 +166,30 @@ impl Client {
         self.status.clone()
     }
 
-    /// Serves until `shutdown` fires, through all outages. Only a relay's refusal that stands ends
-    /// it before. Dropping the future resets what is live.
+    /// Serves until `shutdown` fires, through all outages. Only refusals that stand end it before, of every
+    /// relay. Dropping the future resets what is live.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RefusedByRelay> {
-        let keeper = Keeper::new(self.link, shutdown);
-        keeper.keep().await.map_err(RefusedByRelay)
+        let kept = match <[_; 1]>::try_from(self.links) {
+            Ok([link]) => Keeper::new(link, shutdown).keep().await,
+            Err(links) => keep_all(links, shutdown).await,
+        };
+        kept.map_err(RefusedByRelay)
     }
+}
+
+/// Keeps several links. What the log says of one names its relay.
+async fn keep_all(links: Vec<Arc<Link>>, shutdown: CancellationToken) -> Result<(), Refused> {
+    let relays: Vec<_> = links
+        .iter()
+        .map(|link| link.dialler.relay().clone())
+        .collect();
+    let (numbered, token) = (links, shutdown.clone());
+    let keep = move |number: usize| {
+        let link = numbered[number].clone();
+        // What kept it before may have ended by a fault.
+        link.is_cut_off();
+        let span = error_span!("link", relay = %link.dialler.relay());
+        Keeper::new(link, token.clone()).keep().instrument(span)
+    };
+    Links::new(relays, keep, shutdown).run().await
 }

@@ -25,10 +25,8 @@ pub const POOL_SIZE: u16 = 4;
 /// The configuration of one agent.
 #[derive(Debug)]
 pub struct Config {
-    /// The relay to be attached to.
-    pub relay: RelayAddr,
-    /// How to know it.
-    pub trust: RelayTrust,
+    /// The relays to be attached to, each by a link of its own: at least one. All of them serve the same.
+    pub relays: Vec<RelayConfig>,
     /// Where relays are recorded that were believed on first sight; what it says about the relay
     /// comes before every rule but a pin. Without a file they are believed as long as the agent runs.
     pub known_relays: Option<KnownRelays>,
@@ -45,10 +43,6 @@ pub struct Config {
     /// Connections that serve together where the tunnel is HTTP/2, at least one: 4. A lost packet holds
     /// up the visits of one of them.
     pub pool_size: u16,
-    /// The proxy through which the relay is reached; then by HTTP/2 alone, and no packet goes around
-    /// it. None unless it is set here: the environment is asked by
-    /// [`environment::proxy`](crate::proxy::environment::proxy) only.
-    pub proxy: Option<OutboundProxy>,
     /// Congestion control towards the relay.
     pub congestion: Congestion,
     /// Bytes that a local service which does not read may pin in the process.
@@ -59,6 +53,31 @@ pub struct Config {
     pub clock: Clock,
     /// Where addresses come from.
     pub resolver: Arc<dyn Resolve>,
+}
+
+/// One relay to be attached to.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// Where it is.
+    pub address: RelayAddr,
+    /// How to know it.
+    pub trust: RelayTrust,
+    /// The proxy through which it is reached; then by HTTP/2 alone, and no packet goes around it. None
+    /// unless it is set here: the environment is asked by
+    /// [`environment::proxy`](crate::proxy::environment::proxy) only.
+    pub proxy: Option<OutboundProxy>,
+}
+
+impl RelayConfig {
+    /// The relay at `address`, known by the rule that holds for its host by default, without a proxy.
+    pub fn new(address: RelayAddr) -> Self {
+        let trust = RelayTrust::by_default(address.host());
+        Self {
+            address,
+            trust,
+            proxy: None,
+        }
+    }
 }
 
 /// What may carry the tunnel.
@@ -116,17 +135,19 @@ impl EndpointConfig {
 impl Config {
     /// Publishes `endpoint` through `relay`.
     pub fn new(relay: RelayAddr, endpoint: EndpointConfig) -> Self {
-        let trust = RelayTrust::by_default(relay.host());
+        Self::through(vec![RelayConfig::new(relay)], endpoint)
+    }
+
+    /// Publishes `endpoint` through each of `relays`.
+    pub fn through(relays: Vec<RelayConfig>, endpoint: EndpointConfig) -> Self {
         Self {
-            relay,
-            trust,
+            relays,
             known_relays: None,
             endpoint,
             second: None,
             last_port: Some(443),
             transport: Transport::default(),
             pool_size: POOL_SIZE,
-            proxy: None,
             congestion: Congestion::default(),
             memory_budget: tunnel_common::process::default_memory_budget(),
             timeouts: Timeouts::default(),

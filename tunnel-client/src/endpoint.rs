@@ -1,7 +1,8 @@
 //! One public identity of the agent: a key, the id that follows from it, a certificate.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rcgen::KeyPair;
@@ -44,6 +45,8 @@ pub struct Endpoint {
     claim: Option<Vec<u8>>,
     alpn: Vec<Vec<u8>>,
     clock: Clock,
+    /// At which names visitors come, by link.
+    hosts: Mutex<BTreeMap<usize, Vec<String>>>,
     shown: ArcSwap<Shown>,
 }
 
@@ -85,6 +88,7 @@ impl Endpoint {
             claim,
             alpn,
             clock,
+            hosts: Mutex::default(),
             shown,
         })
     }
@@ -152,19 +156,39 @@ impl Endpoint {
         }
     }
 
-    /// Makes the self-signed certificate fit the names at which visitors will come. One that fits stays:
-    /// several tunnels say the same, and who has accepted it should not be asked again.
-    pub(crate) fn serve_at(&self, hosts: &[String]) -> Result<(), CertificateError> {
-        if self.tls == TlsMode::Passthrough || self.shown.load().hosts == hosts {
+    /// Makes the self-signed certificate fit the names at which visitors will come through this link,
+    /// and those of the other links, also where they serve no more: their visitors may still be
+    /// here. One that fits stays: several tunnels say the same, and who has accepted it should
+    /// not be asked again.
+    pub(crate) fn serve_at(&self, link: usize, hosts: &[String]) -> Result<(), CertificateError> {
+        if self.tls == TlsMode::Passthrough {
             return Ok(());
         }
-        let certified = tls::self_signed(&self.key, hosts)?;
+        // Held to the end: of two links that come together the later has the names of both.
+        let mut by_link = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        by_link.insert(link, hosts.to_vec());
+        let hosts = union(by_link.values());
+        if self.shown.load().hosts == hosts {
+            return Ok(());
+        }
+        let certified = tls::self_signed(&self.key, &hosts)?;
         self.shown.store(Arc::new(Shown {
-            hosts: hosts.to_vec(),
+            hosts,
             tls: visitor_tls(certified, &self.alpn, &self.clock)?,
         }));
         Ok(())
     }
+}
+
+/// Each name once, in the order of the links.
+fn union<'a>(by_link: impl Iterator<Item = &'a Vec<String>>) -> Vec<String> {
+    let mut union = vec![];
+    for host in by_link.flatten() {
+        if !union.contains(host) {
+            union.push(host.clone());
+        }
+    }
+    union
 }
 
 /// TLS 1.2 and 1.3, without early data: a visit may move to another tunnel while its hello is held.

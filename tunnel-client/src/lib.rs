@@ -1,8 +1,8 @@
-//! The agent: keeps a tunnel to a relay and serves the visitors that come through it.
+//! The agent: keeps a tunnel to each of its relays and serves the visitors that come through them.
 //!
 //! * [`config`] says what a user may choose; [`client`] runs it; [`status`] tells how it stands.
 //! * `link` is the upkeep of the attachment to one relay: dial, serve, back off, for ever; [`proxy`]
-//!   is what it may have to go through.
+//!   is what it may have to go through. `links` keeps all of them, `standing` is what they come to.
 //! * `visit` is one visitor: TLS ends here, or passes through ([`tls_mode`]); [`local`] dials the
 //!   local service, the splice does the rest.
 //! * [`endpoint`] is one public identity: key, id, certificate.
@@ -13,11 +13,13 @@ pub mod config;
 pub mod endpoint;
 mod host_port;
 pub mod link;
+mod links;
 pub mod local;
 pub mod proxy;
 mod race;
 pub mod relay_addr;
 pub mod resolve;
+mod standing;
 pub mod status;
 pub mod tls_mode;
 mod visit;

@@ -9,7 +9,7 @@ pub enum Status {
     /// No tunnel serves, and the agent works on it.
     #[default]
     Connecting,
-    /// A tunnel serves.
+    /// A tunnel to at least one relay serves.
     Serving(Vec<Published>),
 }
 
@@ -20,8 +20,10 @@ pub struct Published {
     pub name: EndpointRef,
     /// Its key, which visitors can pin.
     pub key: KeyFingerprint,
-    /// Where visitors reach it; the first is the one to show.
+    /// Where visitors reach it, through all relays that serve it now, in the order of the relays.
     pub urls: Vec<String>,
+    /// Those of them to show: the first of each relay.
+    pub shown: Vec<String>,
 }
 
 impl Published {

@@ -12,6 +12,8 @@ use tunnel_client::proxy::outbound::{BadProxy, OutboundProxy};
 use tunnel_client::relay_addr::RelayAddr;
 use tunnel_common::key::DataDir;
 
+use super::mistakes::tell_once;
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Proxy {
     /// Reach the relay through a proxy alone: http://host:port, socks5://host:port,
@@ -47,48 +49,45 @@ impl FromStr for Wanted {
 }
 
 impl Proxy {
-    /// The proxy towards `relay` by the flags or, where they say nothing, by what `variable` finds in
-    /// the environment.
+    /// The proxy towards each of `relays` by the flags or, where they say nothing, by what `variable`
+    /// finds in the environment.
     pub(super) fn chosen(
         self,
-        relay: Option<&RelayAddr>,
+        relays: &[RelayAddr],
         data: &DataDir,
         variable: impl Fn(&str) -> Option<OsString>,
         mistakes: &mut Vec<String>,
-    ) -> Option<OutboundProxy> {
-        let proxy = kept(self.proxy(relay, &variable), mistakes).flatten();
+    ) -> Vec<Option<OutboundProxy>> {
+        let proxies = relays.iter().map(|relay| self.proxy(relay, &variable));
+        let proxies: Vec<_> = proxies
+            .map(|proxy| kept(proxy, mistakes).flatten())
+            .collect();
         let credentials = kept(self.credentials(data, &variable), mistakes).flatten();
-        match (proxy, credentials) {
-            (Some(proxy), Some(credentials)) => {
-                let proxy = proxy.with_credentials(credentials);
-                let proxy = proxy.map_err(|error| format!("the proxy's credentials: {error}"));
-                kept(proxy, mistakes)
-            }
-            (Some(proxy), None) => Some(proxy),
-            (None, _) => {
-                self.tell_useless_file(mistakes);
-                None
-            }
+        if proxies.iter().all(Option::is_none) {
+            self.tell_useless_file(mistakes);
         }
+        let proxies = proxies.into_iter().map(|proxy| {
+            let proxy = with_credentials(proxy?, credentials.clone());
+            kept(proxy, mistakes)
+        });
+        proxies.collect()
     }
 
     fn proxy(
         &self,
-        relay: Option<&RelayAddr>,
+        relay: &RelayAddr,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Option<OutboundProxy>, String> {
-        match (&self.proxy, relay) {
-            (Some(Wanted::None), _) | (None, None) => Ok(None),
-            (Some(Wanted::Proxy(Ok(proxy))), _) if proxy.has_credentials() => Err(format!(
+        match &self.proxy {
+            Some(Wanted::None) => Ok(None),
+            Some(Wanted::Proxy(Ok(proxy))) if proxy.has_credentials() => Err(format!(
                 "--proxy: a command line is seen by everybody on this machine, so it must not have \
                  a password; give user:password by --proxy-credentials FILE, or by the variable \
                  {VARIABLE}"
             )),
-            (Some(Wanted::Proxy(Ok(proxy))), _) => Ok(Some(proxy.clone())),
-            (Some(Wanted::Proxy(Err(error))), _) => Err(format!("--proxy: {error}")),
-            (None, Some(relay)) => {
-                environment::proxy(relay, variable).map_err(|error| error.to_string())
-            }
+            Some(Wanted::Proxy(Ok(proxy))) => Ok(Some(proxy.clone())),
+            Some(Wanted::Proxy(Err(error))) => Err(format!("--proxy: {error}")),
+            None => environment::proxy(relay, variable).map_err(|error| error.to_string()),
         }
     }
 
@@ -107,7 +106,7 @@ impl Proxy {
         }
     }
 
-    /// Whoever names a file expects a proxy. That the environment exempts this relay is no mistake.
+    /// Whoever names a file expects a proxy. That the environment exempts his relays is no mistake.
     fn tell_useless_file(&self, mistakes: &mut Vec<String>) {
         match (&self.proxy_credentials, &self.proxy) {
             (Some(_), Some(Wanted::None)) => {
@@ -122,8 +121,19 @@ impl Proxy {
     }
 }
 
+fn with_credentials(
+    proxy: OutboundProxy,
+    credentials: Option<Credentials>,
+) -> Result<OutboundProxy, String> {
+    let Some(credentials) = credentials else {
+        return Ok(proxy);
+    };
+    let proxy = proxy.with_credentials(credentials);
+    proxy.map_err(|error| format!("the proxy's credentials: {error}"))
+}
+
 fn kept<T>(result: Result<T, String>, mistakes: &mut Vec<String>) -> Option<T> {
-    result.map_err(|mistake| mistakes.push(mistake)).ok()
+    result.map_err(|mistake| tell_once(mistakes, mistake)).ok()
 }
 
 #[cfg(test)]

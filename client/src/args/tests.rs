@@ -41,10 +41,10 @@ fn folder() -> tempfile::TempDir {
 #[test]
 fn a_server_is_enough() {
     let config = parse(&folder(), "--server 127.0.0.1:4433").expect("is complete");
-    assert_eq!(config.relay.to_string(), "127.0.0.1:4433");
+    assert_eq!(config.relays[0].address.to_string(), "127.0.0.1:4433");
     assert_eq!(config.endpoint.local.to_string(), "127.0.0.1:3000");
     assert_eq!(config.endpoint.alpn, [b"http/1.1"]);
-    assert_eq!(config.trust, RelayTrust::FirstUse);
+    assert_eq!(config.relays[0].trust, RelayTrust::FirstUse);
 }
 
 #[test]
@@ -55,8 +55,8 @@ fn flags_reach_the_configuration() {
          --alpn h2,http/1.1 --memory-budget 7 --congestion cubic"
     );
     let config = parse(&folder(), &flags).expect("is complete");
-    assert_eq!(config.relay.to_string(), "relay.example:4433");
-    assert_eq!(config.trust, RelayTrust::Pinned(pin));
+    assert_eq!(config.relays[0].address.to_string(), "relay.example:4433");
+    assert_eq!(config.relays[0].trust, RelayTrust::Pinned(pin));
     assert_eq!(config.endpoint.local.to_string(), "127.0.0.1:8080");
     assert_eq!(config.endpoint.alpn, [&b"h2"[..], b"http/1.1"]);
     assert_eq!(config.endpoint.suffix, "a.example".parse().ok());
@@ -69,7 +69,7 @@ fn a_proxy_reaches_the_configuration_and_a_bad_one_is_a_mistake_among_others() {
     let proxy = |flags, variable| {
         let flags = format!("--server x {flags}");
         let named = |name: &str| (name == "all_proxy").then(|| OsString::from(variable));
-        parse_among(&folder(), &flags, named).map(|config| config.proxy)
+        parse_among(&folder(), &flags, named).map(|mut config| config.relays.swap_remove(0).proxy)
     };
     let found = proxy("", "http://p:1").expect("is complete");
     assert_eq!(found, "http://p:1".parse().ok());
@@ -200,4 +200,71 @@ fn a_second_identity_is_another_one_and_its_flags_need_it() {
         let parsed = Args::try_parse_from(args.split(' '));
         assert!(parsed.is_err(), "{flag}");
     }
+}
+
+/// Two relays and so many fingerprints, and what else is flagged.
+fn two_relays(pins: &[KeyFingerprint], more: &str) -> String {
+    let pins = pins
+        .iter()
+        .map(|pin| format!(" --server-fingerprint {pin}"));
+    let servers = "--server first.example --server 192.0.2.7:99";
+    format!("{servers}{} {more}", pins.collect::<String>())
+}
+
+#[test]
+fn each_of_several_relays_has_its_fingerprint_in_their_order_and_other_rules_count_for_all() {
+    let pins = [b"one", b"two"].map(|key| KeyFingerprint::of_spki(key));
+    let relays = |pins, more| {
+        let config = parse(&folder(), &two_relays(pins, more)).expect("is complete");
+        let relays = config.relays.into_iter();
+        let relays = relays.map(|relay| (relay.address.to_string(), relay.trust));
+        <[_; 2]>::try_from(relays.collect::<Vec<_>>()).expect("two")
+    };
+    let names = ["first.example:4433", "192.0.2.7:99"].map(str::to_owned);
+    let found = relays(&pins, "");
+    assert_eq!(found.each_ref().map(|(name, _)| name.clone()), names);
+    assert_eq!(found.map(|(_, trust)| trust), pins.map(RelayTrust::Pinned));
+    let defaults = relays(&[], "").map(|(_, trust)| trust);
+    assert_eq!(defaults, [RelayTrust::PublicCa, RelayTrust::FirstUse]);
+    let believed = relays(&[], "--trust-on-first-use").map(|(_, trust)| trust);
+    assert_eq!(believed, [RelayTrust::FirstUse, RelayTrust::FirstUse]);
+}
+
+#[test]
+fn another_number_of_fingerprints_and_a_relay_that_is_named_twice_are_mistakes() {
+    let pin = KeyFingerprint::of_spki(b"a key");
+    for pins in [&[pin; 1][..], &[pin; 3]] {
+        let told = parse(&folder(), &two_relays(pins, "")).expect_err("is wrong");
+        let told = told.to_string();
+        let write = "--server first.example:4433 --server-fingerprint sha256//… \
+                     --server 192.0.2.7:99 --server-fingerprint sha256//…";
+        assert!(told.contains(write), "{told}");
+    }
+    let again = "--server FIRST.example:4433 --server first.example";
+    let told = parse(&folder(), &two_relays(&[], again)).expect_err("is wrong");
+    assert_eq!(
+        told.to_string(),
+        "--server: first.example:4433 is named twice"
+    );
+}
+
+#[test]
+fn each_relay_has_the_proxy_that_the_environment_has_for_it_and_a_mistake_is_told_once() {
+    let proxies = |proxy, exempt| {
+        let variable = |name: &str| match name {
+            "all_proxy" => Some(OsString::from(proxy)),
+            "no_proxy" => Some(OsString::from(exempt)),
+            _ => None,
+        };
+        let config = parse_among(&folder(), &two_relays(&[], ""), variable);
+        let proxies = |config: Config| config.relays.into_iter().map(|relay| relay.proxy);
+        config.map(|config| proxies(config).collect::<Vec<_>>())
+    };
+    let proxy = "http://p:1".parse().ok();
+    let found = proxies("http://p:1", "first.example").expect("is complete");
+    assert_eq!(found, [None, proxy.clone()]);
+    let found = proxies("http://p:1", "").expect("is complete");
+    assert_eq!(found, [proxy.clone(), proxy]);
+    let told = proxies("ftp://p:1", "").expect_err("is wrong").to_string();
+    assert_eq!(told.lines().count(), 1, "{told}");
 }

@@ -255,7 +255,7 @@ async fn the_relay_is_told_whether_the_service_refused_or_did_not_answer(
         let relay = server.api.to_string().parse().expect("an address");
         let local = local.to_string().parse().expect("a service");
         let mut config = Config::new(relay, EndpointConfig::new(new_key(), local));
-        config.trust = RelayTrust::Pinned(server.key.parse().expect("a fingerprint"));
+        config.relays[0].trust = RelayTrust::Pinned(server.key.parse().expect("a fingerprint"));
         config.timeouts.local_dial = DIAL;
         over.set(&mut config);
         let agent = start(config);

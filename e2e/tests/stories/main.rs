@@ -23,6 +23,7 @@ mod outbound_proxy;
 mod processes;
 mod proxies;
 mod refusals;
+mod relays;
 mod removal;
 mod replaced;
 mod routing;

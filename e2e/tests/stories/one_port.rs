@@ -25,7 +25,7 @@ const IMPATIENT: Duration = Duration::from_millis(100);
 
 /// Makes the agent dial `address` instead, where no UDP is answered.
 fn redirected(config: &mut Config, address: &str) {
-    config.relay = address.parse().expect("an address");
+    config.relays[0].address = address.parse().expect("an address");
     config.transport = Transport::Any;
     config.timeouts.quic.handshake = IMPATIENT;
     config.last_port = None;
@@ -94,7 +94,7 @@ async fn a_relay_with_another_key_is_no_more_believed_over_tcp() {
     let filtered = tcp_only(other.api).await;
     let mut config = config(Over::Quic, &relay, new_key(), origin.address);
     redirected(&mut config, &filtered.address.to_string());
-    config.trust = RelayTrust::Pinned(honest.fingerprint);
+    config.relays[0].trust = RelayTrust::Pinned(honest.fingerprint);
     config.last_port = Some(honest.public.port());
     let agent = start(config);
     // The wrong one was asked first and refused: the agent went on to the right one.

@@ -49,7 +49,7 @@ impl Resolve for NoNames {
 fn through(proxy: &str, relay: &Relay, origin: &Origin) -> Config {
     let mut config = config(Over::Quic, relay, new_key(), origin.address);
     config.transport = Transport::Any;
-    config.proxy = Some(proxy.parse().expect("a proxy"));
+    config.relays[0].proxy = Some(proxy.parse().expect("a proxy"));
     config.last_port = None;
     config.resolver = Arc::new(NoNames);
     config
@@ -96,7 +96,7 @@ async fn a_name_that_only_the_proxy_can_resolve_is_left_to_it() {
     for url in [http.url("http"), socks.url("socks5h")] {
         let mut config = through(&url, &relay, &origin);
         let named = format!("{NAME}:{}", relay.api.port());
-        config.relay = named.parse().expect("a relay");
+        config.relays[0].address = named.parse().expect("a relay");
         serves_visitors(&start(config), &relay).await;
     }
 }
@@ -109,7 +109,7 @@ async fn where_the_proxy_does_not_reach_the_relays_port_the_last_one_is_tried() 
     let closed = ports::tcp();
     for url in [http.url("http"), socks.url("socks5"), socks.url("socks5h")] {
         let mut config = through(&url, &relay, &origin);
-        config.relay = closed.address().to_string().parse().expect("a relay");
+        config.relays[0].address = closed.address().to_string().parse().expect("a relay");
         config.last_port = Some(relay.public.port());
         serves_visitors(&start(config), &relay).await;
     }
@@ -153,7 +153,7 @@ async fn nothing_goes_around(mut proxy: ForwardProxy, url: String) {
     let (relay, origin) = (relay().await, http("through a proxy").await);
     let gate = gate(relay.api).await;
     let mut config = through(&url, &relay, &origin);
-    config.relay = gate.address.to_string().parse().expect("a relay");
+    config.relays[0].address = gate.address.to_string().parse().expect("a relay");
     let agent = start(config);
     serves_visitors(&agent, &relay).await;
 

@@ -192,7 +192,9 @@ fn far(api: SocketAddr, trust: Option<RelayTrust>) -> Config {
     let relay = "relay.example.com".parse().expect("a relay");
     let mut config = Config::new(relay, EndpointConfig::new(new_key(), local));
     config.resolver = Arc::new(Loopback(api));
-    config.trust = trust.unwrap_or(config.trust);
+    if let Some(trust) = trust {
+        config.relays[0].trust = trust;
+    }
     config
 }
 

@@ -53,7 +53,7 @@ async fn scene_at(
 ) -> Scene {
     let mut config = config(Over::Quic, &relay, new_key(), origin.address);
     config.transport = Transport::Any;
-    config.relay = firewall.address.to_string().parse().expect("a relay");
+    config.relays[0].address = firewall.address.to_string().parse().expect("a relay");
     config.last_port = None;
     change(&mut config);
     let (agent, began) = (start(config), Instant::now());

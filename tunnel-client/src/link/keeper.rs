@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, info, warn};
 use tunnel_common::wire::frame::Refused;
 
 use super::backoff::Backoff;
@@ -136,7 +136,7 @@ impl Keeper {
         let (epoch, way) = (self.epoch, tunnel.way());
         let pool = Pool::new(self.link.clone(), way, epoch, self.shutdown.clone());
         let (retire, pulses) = (pool.retire(), pool.pulses());
-        let running = self.pools.spawn(pool.keep(tunnel));
+        let running = self.pools.spawn(pool.keep(tunnel).in_current_span());
         Current {
             way,
             begun: Instant::now(),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tunnel_common::budget::MemoryBudget;
 use tunnel_common::proof::Exporter;
 use tunnel_common::wire::frame::{Hello, Instance, Wanted};
@@ -10,7 +9,8 @@ use tunnel_common::wire::frame::{Hello, Instance, Wanted};
 use super::dial::Dialler;
 use super::policy::Policy;
 use crate::endpoint::{Endpoint, ProveError};
-use crate::status::{Published, Status};
+use crate::standing::Standing;
+use crate::status::Published;
 use crate::visit::Venue;
 
 /// One agent's attachment to one relay.
@@ -24,10 +24,14 @@ pub(crate) struct Link {
     pub(crate) venue: Arc<Venue>,
     /// What local services that do not read may pin.
     pub(crate) budget: MemoryBudget,
-    /// This process.
+    /// This process, as this relay sees it. No other link has the same: epochs are counted by link, and a
+    /// relay that is reached under two names must take the two for replicas, of which both serve, and
+    /// not for one process whose links put each other out.
     pub(crate) instance: Instance,
-    /// Where the agent's state is told.
-    pub(crate) status: watch::Sender<Status>,
+    /// Which of the agent's links this is.
+    pub(crate) number: usize,
+    /// Where it is told how the links stand.
+    pub(crate) standing: Arc<Standing>,
 }
 
 /// Which of its process's tunnels a tunnel is: see [`Hello`].
@@ -72,20 +76,11 @@ impl Link {
 
     /// A tunnel serves these endpoints.
     pub(super) fn is_serving(&self, published: Vec<Published>) {
-        self.is(Status::Serving(published));
+        self.standing.is_serving(self.number, published);
     }
 
     /// No tunnel serves.
-    pub(super) fn is_cut_off(&self) {
-        self.is(Status::Connecting);
-    }
-
-    /// Told only where it changes.
-    fn is(&self, status: Status) {
-        self.status.send_if_modified(|now| {
-            let is_news = *now != status;
-            *now = status;
-            is_news
-        });
+    pub(crate) fn is_cut_off(&self) {
+        self.standing.is_cut_off(self.number);
     }
 }

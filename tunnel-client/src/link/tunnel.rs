@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{Instrument as _, debug, info, warn};
 use tunnel_common::budget::TunnelBudget;
 use tunnel_common::escape::Escaped;
 use tunnel_common::tls::CertificateError;
@@ -177,7 +177,7 @@ fn published(link: &Link, granted: &[Granted]) -> Result<Vec<Published>, TunnelE
     for endpoint in &link.venue.endpoints {
         let name = endpoint.name();
         match grant::urls(name, endpoint.label(), granted) {
-            Ok(urls) => published.push(publish_at(endpoint, urls)?),
+            Ok(urls) => published.push(publish_at(link, endpoint, urls)?),
             Err(ControlFailure::Refused(refused)) if !published.is_empty() => {
                 let why = Escaped(&refused.text);
                 warn!(%name, "the relay refuses an endpoint: {why}");
@@ -188,13 +188,19 @@ fn published(link: &Link, granted: &[Granted]) -> Result<Vec<Published>, TunnelE
     Ok(published)
 }
 
-fn publish_at(endpoint: &Endpoint, urls: Vec<OwnUrl>) -> Result<Published, CertificateError> {
+fn publish_at(
+    link: &Link,
+    endpoint: &Endpoint,
+    urls: Vec<OwnUrl>,
+) -> Result<Published, CertificateError> {
     let hosts: Vec<_> = urls.iter().map(|own| own.host.to_string()).collect();
-    endpoint.serve_at(&hosts)?;
+    endpoint.serve_at(link.number, &hosts)?;
+    let urls: Vec<_> = urls.into_iter().map(|own| own.url).collect();
     Ok(Published {
         name: endpoint.name().clone(),
         key: endpoint.id(),
-        urls: urls.into_iter().map(|own| own.url).collect(),
+        shown: urls.first().cloned().into_iter().collect(),
+        urls,
     })
 }
 
@@ -210,7 +216,8 @@ async fn accept_visits(
         tokio::select! {
             stream = connection.accept_visit() => match stream {
                 Ok(stream) => {
-                    visits.spawn(visit::serve(stream, venue.clone(), account.clone()));
+                    let visit = visit::serve(stream, venue.clone(), account.clone());
+                    visits.spawn(visit.in_current_span());
                 }
                 Err(closed) => return closed,
             },

@@ -70,7 +70,7 @@ pub enum Frame {
 /// Who dials, and what it wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Tells processes of one key apart.
+    /// Tells processes of one key apart, and the links of one process: each counts its own epochs.
     pub instance: Instance,
     /// Counts the reconnects of that process: within an instance the higher one replaces.
     pub epoch: u64,
@@ -277,7 +277,7 @@ impl fmt::Debug for EndpointRef {
     }
 }
 
-/// 16 random bytes that one process draws at its start; 32 hexadecimal digits on the wire.
+/// 16 random bytes that each link of an agent's process draws at its start; 32 hexadecimal digits on the wire.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Instance([u8; 16]);

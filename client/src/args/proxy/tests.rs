@@ -26,9 +26,8 @@ fn chosen(
     let variable = |name: &str| variables.get(name).map(OsString::from);
     let data = DataDir::new(folder.path());
     let mut mistakes = vec![];
-    let proxy = line
-        .proxy
-        .chosen(Some(&relay), &data, variable, &mut mistakes);
+    let proxies = line.proxy.chosen(&[relay], &data, variable, &mut mistakes);
+    let [proxy] = proxies.try_into().expect("one for each relay");
     for told in &mistakes {
         assert!(!told.contains("sesame"), "{told}");
     }
