@@ -172,9 +172,13 @@ async fn an_agent_that_one_relay_refuses_for_good_goes_on_until_the_last_does(
 /// Connections of the tunnels of one pool.
 const POOL: usize = 1;
 
+/// So many visitors that some are on either link, though the first ones came while one was in doubt.
+const STAYING: usize = 8;
+
 #[tokio::test]
 async fn a_relay_under_two_names_takes_the_links_for_replicas_and_they_do_not_fight() {
-    let (relay, origin) = (relay().await, http("twice").await);
+    let (porter, origin) = (porter(|_| yes()), http("twice").await);
+    let relay = relay_of(&porter, |_| {}).await;
     let (one, two) = (firewall(relay.api).await, firewall(relay.api).await);
     let mut config = config(Over::H2, &relay, new_key(), origin.address);
     config.pool_size = POOL.try_into().expect("small");
@@ -184,37 +188,33 @@ async fn a_relay_under_two_names_takes_the_links_for_replicas_and_they_do_not_fi
     config.last_port = None;
     let agent = start(config);
     let name = host(&agent.serves_at(1).await.urls[0]);
-    // Visits are spread over replicas, so two that stay have a tunnel each.
-    let mut staying = vec![];
-    let by_both = async || {
-        staying.clear();
-        for _ in 0..2 {
-            let mut visitor = visit(relay.public, &name).await.expect("visits");
-            get_on(&mut visitor, &name).await.expect("an answer");
-            staying.push(visitor);
-        }
-        match [one.open(), two.open()] {
-            [POOL, POOL] => Ok(()),
-            other => Err(other),
-        }
+    let wished = || {
+        porter
+            .asked()
+            .iter()
+            .filter(|a| !a.hosts.is_empty())
+            .count()
     };
-    until_ok("both links serve", by_both).await;
-    one.cuts(POOL);
-    let mut ends = vec![];
-    for visitor in &mut staying {
-        ends.push(get_on(visitor, &name).await.is_ok());
+    eventually("both links wish for the name", || wished() == 2).await;
+
+    let mut staying = vec![];
+    for _ in 0..STAYING {
+        let mut visitor = visit(relay.public, &name).await.expect("visits");
+        let body = get_on(&mut visitor, &name).await;
+        assert_eq!(body.expect("an answer"), "twice");
+        staying.push(visitor);
     }
-    ends.sort_unstable();
-    assert_eq!(
-        ends,
-        [false, true],
-        "one visit was on the link that was cut"
+    one.cuts(POOL);
+    let mut served = 0;
+    for visitor in &mut staying {
+        served += usize::from(get_on(visitor, &name).await.is_ok());
+    }
+    let is_some = (1..STAYING).contains(&served);
+    assert!(
+        is_some,
+        "{served} visits of {STAYING} were on the other link"
     );
-    assert_eq!(
-        [one.opened(), two.opened()][1],
-        POOL,
-        "it was never displaced"
-    );
+    assert_eq!(two.opened(), POOL, "it was never displaced");
 }
 
 /// Flags for these servers, each known by its key, and what else is flagged.
