@@ -19,8 +19,12 @@ use tunnel_server::admission::{Admission, Open};
 use tunnel_server::cert;
 use tunnel_server::config::{self, Config, Suffixes};
 use tunnel_server::proxies::TrustedProxy;
+use tunnel_server::reset_keys::ResetKeys;
 
 use crate::clients::{self, Clients, KEY_FILE};
+
+/// Where the keys are, in the data folder, by which agents learn that the relay has crashed.
+const RESET_KEY_FILE: &str = "reset.key";
 
 /// The relay of a self-hosted reverse tunnel.
 ///
@@ -139,6 +143,9 @@ impl Serve {
             .admission()
             .map_err(|error| mistakes.push(format!("{error:#}")))
             .ok();
+        let reset_keys = ResetKeys::load(&self.data().path().join(RESET_KEY_FILE))
+            .map_err(|error| mistakes.push(error.to_string()))
+            .ok();
         let (Some(identity), Some(admission), true) = (identity, admission, mistakes.is_empty())
         else {
             return Err(Mistakes(mistakes));
@@ -153,6 +160,7 @@ impl Serve {
         let own = self.advertise_host.as_deref();
         config.own_names = own.and_then(|host| host.parse().ok()).into_iter().collect();
         config.admission = admission;
+        config.reset_keys = reset_keys;
         config.trusted_proxies = self.trusted_proxy;
         config.congestion = self.congestion;
         config.max_visits = config::max_visits(process::raise_descriptor_limit());
@@ -274,6 +282,7 @@ mod tests {
             (4433, 8443, Some(443))
         );
         assert_eq!(config.suffixes, Suffixes::Any);
+        assert!(config.reset_keys.is_some());
         assert_eq!(reached_at, "127.0.0.1");
     }
 

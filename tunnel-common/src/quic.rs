@@ -139,6 +139,9 @@ pub fn describe(error: &ConnectionError) -> String {
             )
         }
         ConnectionError::TimedOut => "the peer has fallen silent".to_owned(),
+        ConnectionError::Reset => {
+            "the peer was started anew, and has lost the connection".to_owned()
+        }
         ours => ours.to_string(),
     }
 }

@@ -1,6 +1,7 @@
 //! What an operator may choose, with the defaults.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,12 @@ use tunnel_common::splice::options as splice;
 
 use crate::admission::{Admission, Open};
 use crate::proxies::TrustedProxy;
+use crate::reset_keys::ResetKeys;
+
+/// The default of [`Config::handshakes_per_second`].
+const HANDSHAKES_PER_SECOND: NonZeroU32 = NonZeroU32::new(200).expect("not zero");
+/// The default of [`Config::handshake_burst`].
+const HANDSHAKE_BURST: NonZeroU32 = NonZeroU32::new(500).expect("not zero");
 
 /// The configuration of one relay.
 #[derive(Clone, Debug)]
@@ -39,6 +46,16 @@ pub struct Config {
     pub trusted_proxies: Vec<TrustedProxy>,
     /// The relay's own certificate and key, shown to agents.
     pub identity: Arc<CertifiedKey>,
+    /// By which agents know at once that the relay has crashed and started again, if they are the same as
+    /// before. Without them, or if they are lost, agents find out when nothing has come for
+    /// [`QuicTimeouts::idle`]; new ones are drawn.
+    pub reset_keys: Option<ResetKeys>,
+    /// Agents' handshakes that may begin in a second, over QUIC and TCP together: 200, what two small
+    /// cores bear beside the visits. More than that wait for their turn, for
+    /// [`Timeouts::handshake_turn`] at most; who would have to wait for longer is turned away.
+    pub handshakes_per_second: NonZeroU32,
+    /// Handshakes that may begin at once when few have for a while: 500.
+    pub handshake_burst: NonZeroU32,
     /// Congestion control towards agents.
     pub congestion: Congestion,
     /// Bytes that visitors who do not read may pin in the process.
@@ -75,7 +92,11 @@ pub struct Timeouts {
     /// A tunnel whose agent has not answered for so long, and two round trips, is suspect: no new visits,
     /// and those without a first answer move to another one. 500 ms.
     pub pong: Duration,
-    /// For the handshakes of an agent that comes over TCP: 10 s.
+    /// For a handshake's turn when agents come too fast: 2 s, less than they have patience for. Nobody
+    /// waits if it is zero. What is kept of those who wait is bounded by it, times
+    /// [`Config::handshakes_per_second`].
+    pub handshake_turn: Duration,
+    /// For the handshakes of an agent that comes over TCP, from its turn on: 10 s.
     pub api_tls: Duration,
     /// An agent that comes over TCP and leaves a question unanswered for so long is dead: 8 s.
     pub h2_silence: Duration,
@@ -103,6 +124,7 @@ impl Default for Timeouts {
             stream_open: Duration::from_secs(5),
             first_question: Duration::from_millis(300),
             pong: Duration::from_millis(500),
+            handshake_turn: Duration::from_secs(2),
             api_tls: Duration::from_secs(10),
             h2_silence: Duration::from_secs(8),
             hello: Duration::from_secs(5),
@@ -139,6 +161,9 @@ impl Config {
             admission: Arc::new(Open::default()),
             trusted_proxies: vec![],
             identity,
+            reset_keys: None,
+            handshakes_per_second: HANDSHAKES_PER_SECOND,
+            handshake_burst: HANDSHAKE_BURST,
             congestion: Congestion::default(),
             memory_budget: tunnel_common::process::default_memory_budget(),
             max_visits: max_visits(1024),

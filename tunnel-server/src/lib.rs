@@ -5,7 +5,8 @@
 //! * `public` is the visitors' side: accept, read the ClientHello, route, splice.
 //! * `agent` is the agents' side: QUIC handshake, identity, control stream, registry.
 //! * `names` decides which host names are ours; `visits` is the table of all live visits; `state`
-//!   is what the two sides share; [`proxies`] are believed when they say who a visitor is.
+//!   is what the two sides share; [`proxies`] are believed when they say who a visitor is;
+//!   [`reset_keys`] let agents know at once that a relay has crashed.
 
 pub mod admission;
 mod agent;
@@ -16,6 +17,7 @@ mod log_limit;
 mod names;
 pub mod proxies;
 mod public;
+pub mod reset_keys;
 pub mod server;
 mod state;
 mod visits;

@@ -62,6 +62,7 @@ impl From<ApiError> for BindError {
     fn from(error: ApiError) -> Self {
         match error {
             ApiError::Certificate(why) => Self::Certificate(why),
+            ApiError::Random => Self::Random,
             ApiError::Socket {
                 transport,
                 address,

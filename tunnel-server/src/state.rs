@@ -15,6 +15,7 @@ use tunnel_common::tls;
 
 use crate::admission::Admission;
 use crate::agent::registry::Registry;
+use crate::agent::turns::Turns;
 use crate::config::{Config, Timeouts};
 use crate::log_limit::LogLimit;
 use crate::names::Names;
@@ -40,6 +41,8 @@ pub(crate) struct State {
     /// How many agents may be shaking hands over TCP. Apart from QUIC's: one who holds them all up
     /// holds up nobody else.
     pub(crate) handshakes: Arc<Semaphore>,
+    /// When the next handshake may begin, over whichever transport.
+    pub(crate) turns: Turns,
     /// Who may register.
     pub(crate) admission: Arc<dyn Admission>,
     /// How often the log tells who may not.
@@ -79,6 +82,7 @@ impl State {
             fingerprint,
             api_tls,
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            turns: Turns::new(config),
             admission: config.admission.clone(),
             turned_away: LogLimit::default(),
             registry: Registry::default(),

@@ -46,6 +46,9 @@ pub(crate) enum DialError {
     /// Nobody answered, or not as a relay should.
     #[error("no tunnel to {0}: {why}", why = describe(.1))]
     Handshake(SocketAddr, #[source] ConnectionError),
+    /// It takes nobody more for the moment.
+    #[error("the relay at {0} is busy: more agents come than it lets in at once")]
+    Busy(SocketAddr),
     /// Whom to trust can not be found out.
     #[error(transparent)]
     KnownRelays(#[from] KnownRelaysError),
@@ -117,6 +120,8 @@ impl DialError {
     /// the relay itself has answered, or somebody in its place whom we do not trust.
     pub(super) fn of_way(way: Way, failures: Vec<Self>) -> Result<Self, (Way, Self)> {
         let may_be_passed_by = match way {
+            // More attempts are the last thing that a busy relay needs.
+            Way::Quic if failures.iter().any(Self::is_busy) => false,
             Way::Quic => failures.is_empty() || failures.iter().any(Self::may_be_passed_by),
             Way::H2 => !failures
                 .iter()
@@ -158,6 +163,11 @@ impl DialError {
     /// Whether it is the relay itself that refuses us.
     fn is_refusal(&self) -> bool {
         matches!(self, Self::Greeting(ControlFailure::Refused(_)))
+    }
+
+    /// Whether the relay is there, and has no time for us.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy(_))
     }
 
     /// Of several failures the one that tells most, of equals the last.

@@ -23,6 +23,12 @@ const REPLACED_WAIT: Duration = Duration::from_secs(60);
 /// quarter of an hour.
 const CREDENTIALS_WAIT: Duration = Duration::from_secs(15 * 60);
 
+/// The shortest wait after a relay had no time for us …
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+/// … and what is drawn on top of it: those who were turned away together come apart. It does not double,
+/// since the relay is there, and works through those who wait.
+const BUSY_SPREAD: Duration = Duration::from_secs(3);
+
 /// Why an attempt or a tunnel ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Lost {
@@ -82,6 +88,11 @@ impl Lost {
         }
     }
 
+    /// Whether the relay has no time for us.
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Dial(error) if error.is_busy())
+    }
+
     /// Whether a proxy does not take our credentials: each attempt shows them again.
     fn may_lock_an_account(&self) -> bool {
         matches!(
@@ -106,8 +117,28 @@ impl Lost {
             None if self.may_lock_an_account() => {
                 CREDENTIALS_WAIT + CREDENTIALS_WAIT.mul_f64(share / 2.0)
             }
+            None if self.is_busy() => BUSY_WAIT + BUSY_SPREAD.mul_f64(share),
             None if self.is_replaced() => REPLACED_WAIT + REPLACED_WAIT.mul_f64(share / 2.0),
             None => backoff.next(Instant::now(), share),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_relay_is_left_alone_for_one_to_four_seconds_however_often_it_is() {
+        let address = "192.0.2.1:4433".parse().expect("an address");
+        let (lost, mut backoff) = (
+            Lost::from(DialError::Busy(address)),
+            Backoff::new(Instant::now()),
+        );
+        let waits: Vec<_> = (0..100).map(|_| lost.wait(&mut backoff)).collect();
+        let range = Duration::from_secs(1)..=Duration::from_secs(4);
+        assert!(waits.iter().all(|wait| range.contains(wait)), "{waits:?}");
+        let first = backoff.next(Instant::now(), 1.0);
+        assert_eq!(first, Duration::from_millis(500), "nothing has doubled");
     }
 }

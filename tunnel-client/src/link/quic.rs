@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, ConnectionError, Endpoint, EndpointConfig, TokioRuntime, TransportConfig,
+    TransportErrorCode, VarInt,
+};
 use tokio::time::timeout;
 use tunnel_common::quic::{self, Congestion, QuicTimeouts};
 
@@ -64,7 +67,18 @@ pub(super) async fn connect(
             connection,
             endpoint,
         }),
+        Ok(Err(error)) if is_refusal(&error) => Err(DialError::Busy(address)),
         Ok(Err(error)) => Err(DialError::Handshake(address, error)),
         Err(_) => Err(DialError::Silence(address)),
+    }
+}
+
+/// Whether the relay has turned the attempt away before it looked at it (RFC 9000, 20.1).
+fn is_refusal(error: &ConnectionError) -> bool {
+    match error {
+        ConnectionError::ConnectionClosed(close) => {
+            close.error_code == TransportErrorCode::CONNECTION_REFUSED
+        }
+        _ => false,
     }
 }

@@ -115,9 +115,11 @@ async fn substitute(link: &Link, quic: &Probing, epoch: &mut u64) -> Ready {
     loop {
         match reach(link, &link.policy.ways(quic), epoch).await {
             Ok(ready) => return ready,
-            Err(error) => debug!("no other way: {error}"),
+            Err(error) => {
+                debug!("no other way: {error}");
+                sleep(Lost::from(error).wait(&mut backoff)).await;
+            }
         }
-        sleep(backoff.next(Instant::now(), fastrand::f64())).await;
     }
 }
 

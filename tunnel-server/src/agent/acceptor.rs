@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use quinn::{Endpoint, Incoming};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 use super::quic;
+use super::turns::Turn;
 use crate::state::State;
 
 /// Handshakes at one time. Each costs a signature and some kilobytes before we know who it is.
@@ -19,27 +20,34 @@ pub(crate) async fn accept_agents(endpoint: Endpoint, state: Arc<State>) {
     let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     let accepting = async {
         while let Some(incoming) = endpoint.accept().await {
-            if let Some((incoming, permit)) = admit(incoming, &permits) {
-                state
-                    .tasks
-                    .spawn(quic::serve(incoming, permit, state.clone()));
+            if let Some((incoming, turn)) = admit(incoming, &permits, &state) {
+                let serving = quic::serve(incoming, turn, permits.clone(), state.clone());
+                state.tasks.spawn(serving);
             }
         }
     };
     let _ = state.shutdown.run_until_cancelled(accepting).await;
 }
 
-/// Lets a connection attempt in, or answers it without keeping anything.
-fn admit(incoming: Incoming, permits: &Arc<Semaphore>) -> Option<(Incoming, OwnedSemaphorePermit)> {
-    let Ok(permit) = permits.clone().try_acquire_owned() else {
+/// Gives a connection attempt its turn, or answers it without keeping anything.
+fn admit(incoming: Incoming, permits: &Semaphore, state: &State) -> Option<(Incoming, Turn)> {
+    let free = permits.available_permits();
+    if free == 0 {
         incoming.refuse();
         return None;
-    };
-    let pending = MAX_HANDSHAKES - permits.available_permits();
-    if pending > HANDSHAKES_BEFORE_RETRY && incoming.may_retry() {
+    }
+    // Before a turn is taken: a flood from forged addresses takes half of them at most.
+    let is_crowded = MAX_HANDSHAKES - free >= HANDSHAKES_BEFORE_RETRY || state.turns.are_scarce();
+    if is_crowded && incoming.may_retry() {
         // Fails only for an attempt that may not be retried, which was just asked.
         let _ = incoming.retry();
         return None;
     }
-    Some((incoming, permit))
+    match state.turns.take() {
+        Some(turn) => Some((incoming, turn)),
+        None => {
+            incoming.refuse();
+            None
+        }
+    }
 }

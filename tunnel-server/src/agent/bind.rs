@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
+use quinn::{Endpoint, TokioRuntime, VarInt};
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls::sign::SingleCertAndKey;
@@ -18,6 +18,7 @@ use tunnel_common::{quic, tls};
 use super::identity::AnyProvenKey;
 use crate::config::Config;
 use crate::public::listener;
+use crate::reset_keys::ResetKeys;
 
 /// Connection attempts that wait to be accepted, and what they may make us keep: far below quinn's
 /// defaults, which a small relay can not afford.
@@ -60,6 +61,9 @@ pub(crate) enum ApiError {
     /// The relay's certificate or key.
     #[error("{0}")]
     Certificate(String),
+    /// The system has no randomness to give.
+    #[error("the system gives no random bytes")]
+    Random,
 }
 
 impl ApiPort {
@@ -72,6 +76,10 @@ impl ApiPort {
     ) -> Result<Self, ApiError> {
         let server = quic_config(config, window)?;
         let tls = tls_config(config, alpn::H2).map_err(unusable)?;
+        let reset_keys = match &config.reset_keys {
+            Some(keys) => keys.clone(),
+            None => ResetKeys::random().map_err(|_| ApiError::Random)?,
+        };
         let wanted = SocketAddr::new(config.bind_addr, config.api_port);
         let is_shared = public.iter().any(|public| public.port() == config.api_port);
         let (udp, tcp, address) = if is_shared {
@@ -83,7 +91,7 @@ impl ApiPort {
         };
         let listener = tcp.map(TcpListener::from_std).transpose();
         let runtime = Arc::new(TokioRuntime);
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), udp, runtime);
+        let endpoint = Endpoint::new(reset_keys.endpoint_config(), Some(server), udp, runtime);
         Ok(Self {
             endpoint: endpoint.map_err(failed("UDP", address))?,
             listener: listener.map_err(failed("TCP", address))?,

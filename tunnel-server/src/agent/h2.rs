@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite};
+use futures_util::FutureExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -20,6 +21,7 @@ use tunnel_common::stream::h2::settings::Settings;
 use super::connection::{Connection, End, H2Connection};
 use super::identity::Identity;
 use super::session::{self, Proven};
+use super::turns::Turns;
 use crate::public::refusal::send_and_close;
 use crate::public::replay::Replay;
 use crate::state::State;
@@ -29,6 +31,8 @@ use crate::state::State;
 enum NoTunnel {
     #[error("too many handshakes at once")]
     Busy,
+    #[error("the agent has left before its turn")]
+    Left,
     #[error("it took too long")]
     Timeout,
     #[error("{0}")]
@@ -44,7 +48,10 @@ enum NoTunnel {
 /// Serves one TCP connection, of which `read` has been read, to its end. Dropping the future cuts it.
 pub(crate) async fn serve(read: Bytes, tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
     socket::prepare(&tcp, state.congestion);
-    let establishing = establish(Replay::new(read, tcp), &state);
+    let establishing = async {
+        wait_for_turn(&tcp, &state.turns).await?;
+        establish(Replay::new(read, tcp), &state).await
+    };
     let established = match state.shutdown.run_until_cancelled(establishing).await {
         Some(established) => established,
         None => return,
@@ -53,6 +60,19 @@ pub(crate) async fn serve(read: Bytes, tcp: TcpStream, address: SocketAddr, stat
         Ok((connection, proven)) => session::serve(&connection, proven, address, &state).await,
         Err(why) => debug!(%address, "no tunnel: {why}"),
     }
+}
+
+/// Waits until the handshakes may begin. An agent that has reached us by QUIC meanwhile is gone then, and
+/// leaves its turn to others.
+async fn wait_for_turn(tcp: &TcpStream, turns: &Turns) -> Result<(), NoTunnel> {
+    let turn = turns.take().ok_or(NoTunnel::Busy)?;
+    turn.comes().await;
+    let state = tcp.ready(Interest::READABLE).now_or_never();
+    if matches!(state, Some(Ok(state)) if state.is_read_closed()) {
+        turns.give_back();
+        return Err(NoTunnel::Left);
+    }
+    Ok(())
 }
 
 /// Handshakes under one deadline, so many at a time.

@@ -18,3 +18,4 @@ pub(crate) mod registry;
 pub(crate) mod right;
 mod session;
 pub(crate) mod tunnel;
+pub(crate) mod turns;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quinn::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::debug;
 use tunnel_common::quic::{describe, exporter};
@@ -12,11 +12,27 @@ use tunnel_common::wire::code::Code;
 use super::connection::Connection;
 use super::identity;
 use super::session::{self, Proven};
+use super::turns::Turn;
 use crate::state::State;
 
-/// Serves one connection attempt to its end. Dropping the future closes the connection.
-pub(crate) async fn serve(incoming: Incoming, permit: OwnedSemaphorePermit, state: Arc<State>) {
+/// Serves one connection attempt, when its `turn` comes, to its end. Until then nothing is computed, and
+/// no deadline runs. One that finds none of the `permits` is refused. Dropping the future closes the
+/// connection.
+pub(crate) async fn serve(
+    incoming: Incoming,
+    turn: Turn,
+    permits: Arc<Semaphore>,
+    state: Arc<State>,
+) {
     let address = incoming.remote_address();
+    // What is dropped is refused.
+    let came = state.shutdown.run_until_cancelled(turn.comes()).await;
+    if came.is_none() {
+        return;
+    }
+    let Ok(permit) = permits.try_acquire() else {
+        return debug!(%address, "no tunnel: too many handshakes at once");
+    };
     let handshake = async { incoming.accept()?.await };
     let handshake = timeout(state.timeouts.quic.handshake, handshake);
     let connection = match state.shutdown.run_until_cancelled(handshake).await {

@@ -116,6 +116,28 @@ async fn a_wrong_key_at_one_address_is_told_though_another_is_silent_for_longer(
 }
 
 #[tokio::test]
+async fn a_relay_that_is_busy_at_one_address_is_not_passed_by_though_another_is_silent() {
+    let (busy, _) = shower();
+    let silent = UdpSocket::bind("127.0.0.1:0").expect("binds");
+    let addresses = vec![
+        silent.local_addr().expect("bound"),
+        busy.local_addr().expect("bound"),
+    ];
+    let dialler = dialler(RelayTrust::FirstUse, None, addresses);
+    let refuse = async {
+        while let Some(incoming) = busy.accept().await {
+            incoming.refuse();
+        }
+    };
+    let (ways, hello) = ([Way::Quic, Way::H2], hello());
+    let error = tokio::select! {
+        reached = dialler.reach(&ways, &hello) => reached.expect_err("it takes nobody"),
+        () = refuse => unreachable!("it listens"),
+    };
+    assert!(matches!(error, DialError::Busy(_)), "{error}");
+}
+
+#[tokio::test]
 async fn the_key_of_the_connection_that_wins_is_believed_and_stays_when_the_file_vanishes() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = KnownRelays::new(folder.path().join("known_relays"));
