@@ -17,6 +17,7 @@ use tunnel_common::wire::frame::{Instance, Refused};
 
 use crate::config::{Config, RelayConfig, Transport};
 use crate::endpoint::Endpoint;
+use crate::host::events::Host;
 use crate::link::belief::TlsSettings;
 use crate::link::dial::Dialler;
 use crate::link::dial_error::TlsError;
@@ -169,27 +170,38 @@ impl Client {
     /// Serves until `shutdown` fires, through all outages. Only refusals that stand end it before, of every
     /// relay. Dropping the future resets what is live.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RefusedByRelay> {
-        let kept = match <[_; 1]>::try_from(self.links) {
-            Ok([link]) => Keeper::new(link, shutdown).keep().await,
-            Err(links) => keep_all(links, shutdown).await,
+        let host = Host::new();
+        let keeping = async {
+            match <[_; 1]>::try_from(self.links) {
+                Ok([link]) => Keeper::new(link, host.clone(), shutdown).keep().await,
+                Err(links) => keep_all(links, &host, shutdown).await,
+            }
         };
-        kept.map_err(RefusedByRelay)
+        tokio::select! {
+            kept = keeping => kept.map_err(RefusedByRelay),
+            never = host.watch() => match never {},
+        }
     }
 }
 
 /// Keeps several links. What the log says of one names its relay.
-async fn keep_all(links: Vec<Arc<Link>>, shutdown: CancellationToken) -> Result<(), Refused> {
+async fn keep_all(
+    links: Vec<Arc<Link>>,
+    host: &Host,
+    shutdown: CancellationToken,
+) -> Result<(), Refused> {
     let relays: Vec<_> = links
         .iter()
         .map(|link| link.dialler.relay().clone())
         .collect();
-    let (numbered, token) = (links, shutdown.clone());
+    let (numbered, host, token) = (links, host.clone(), shutdown.clone());
     let keep = move |number: usize| {
         let link = numbered[number].clone();
         // What kept it before may have ended by a fault.
         link.is_cut_off();
         let span = error_span!("link", relay = %link.dialler.relay());
-        Keeper::new(link, token.clone()).keep().instrument(span)
+        let keeper = Keeper::new(link, host.clone(), token.clone());
+        keeper.keep().instrument(span)
     };
     Links::new(relays, keep, shutdown).run().await
 }

@@ -182,10 +182,36 @@ pub struct Timeouts {
     pub local_dial: Duration,
     /// At the end, for the relay to hear of it: 1 s.
     pub goodbye: Duration,
+    /// Between two attempts to reach the relay.
+    pub redial: Redial,
     /// The tunnel's.
     pub quic: QuicTimeouts,
     /// The visits'.
     pub splice: splice::Timeouts,
+}
+
+/// How long the agent waits before it dials the relay again, from the beginning of the attempt that failed or
+/// from the tunnel's loss. Each wait is drawn from nothing to its longest, which doubles from the first on;
+/// an attempt that takes longer than the wait is followed by the next at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Redial {
+    /// The first wait at its longest: 500 ms.
+    pub first: Duration,
+    /// The longest in the first 15 min after a tunnel served, so that a relay that restarts is found
+    /// again at once: 4 s.
+    pub longest_young: Duration,
+    /// The longest later, so that a relay that is gone for days is not pestered: 30 s.
+    pub longest: Duration,
+}
+
+impl Default for Redial {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(500),
+            longest_young: Duration::from_secs(4),
+            longest: Duration::from_secs(30),
+        }
+    }
 }
 
 impl Default for Timeouts {
@@ -201,6 +227,7 @@ impl Default for Timeouts {
             visitor_tls: Duration::from_secs(10),
             local_dial: Duration::from_secs(5),
             goodbye: Duration::from_secs(1),
+            redial: Redial::default(),
             quic: QuicTimeouts::default(),
             splice: splice::Timeouts::default(),
         }

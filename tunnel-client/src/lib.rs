@@ -5,12 +5,14 @@
 //!   is what it may have to go through. `links` keeps all of them, `standing` is what they come to.
 //! * `visit` is one visitor: TLS ends here, or passes through ([`tls_mode`]); [`local`] dials the
 //!   local service, the splice does the rest.
+//! * `host` tells what happens to this host, which links must know: sleep, and other networks.
 //! * [`endpoint`] is one public identity: key, id, certificate.
 
 pub mod ca_file;
 pub mod client;
 pub mod config;
 pub mod endpoint;
+mod host;
 mod host_port;
 pub mod link;
 mod links;

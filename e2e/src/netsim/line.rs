@@ -116,6 +116,23 @@ impl Line {
         &self.far
     }
 
+    /// Takes an IPv4 address of its device away from the near end, the first of which is [`NEAR`]. With the
+    /// last one all its routes go.
+    pub fn near_loses(&self, address: Ipv4Addr) {
+        self.change_near("del", address);
+    }
+
+    /// Gives the near end an IPv4 address of the line's network, besides what it has.
+    pub fn near_gets(&self, address: Ipv4Addr) {
+        self.change_near("add", address);
+    }
+
+    fn change_near(&self, verb: &str, address: Ipv4Addr) {
+        let command = format!("address {verb} {address}/24 dev {}\n", tun::NAME);
+        let changed = self.near.configure(&command);
+        changed.expect("root may change an address");
+    }
+
     /// From near to far.
     pub fn up(&self) -> &Direction {
         &self.up

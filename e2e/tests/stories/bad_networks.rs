@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use e2e::netsim::programs::{publish_over, server};
-use e2e::netsim::{Line, Loss, line};
+use e2e::netsim::{Line, Loss, NEAR, line};
 use e2e::origin::{Origin, origin_on};
 use e2e::pair::{Client, Server};
 use e2e::poll::{soon, until_ok};
@@ -22,6 +22,8 @@ use tokio::net::TcpStream;
 
 const MB: usize = 1_000_000;
 const MS: Duration = Duration::from_millis(1);
+/// Another address of the near end.
+const ANOTHER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 9);
 /// How long a transfer may stand still while the tunnel finds out what happened.
 const STALL: Duration = Duration::from_secs(5);
 
@@ -151,6 +153,26 @@ async fn a_download_goes_on_when_the_nat_takes_another_port_and_another_address(
     assert!(pause < STALL, "{pause:?}");
     let swallowed = line.down().counts().swallowed;
     assert!(swallowed > 0, "the relay wrote to no port that was gone");
+}
+
+#[tokio::test]
+async fn a_download_goes_on_when_the_agent_itself_gets_another_address() {
+    let Some(line) = line() else { return };
+    line.both(|conditions| {
+        conditions.delay = 10 * MS;
+        conditions.bits_per_second = Some(50_000_000);
+    });
+    let origin = giver(&line, 10 * MB);
+    let (server, client) = started(Over::Quic, &line, origin.address).await;
+    let mut visitor = visit(&line, &server, &client).await;
+    let away = once(3 * MB, || {
+        line.near_loses(NEAR);
+        line.near_gets(ANOTHER);
+    });
+    let pause = download(&mut visitor, 10 * MB, away).await;
+    println!("the longest pause: {pause:?}");
+    assert!(pause < STALL, "{pause:?}");
+    assert_eq!(client.tunnels_over("QUIC"), 1);
 }
 
 /// TCP does not move with an address: what was under way breaks.

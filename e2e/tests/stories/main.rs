@@ -14,6 +14,7 @@ mod files;
 mod h2_windows;
 mod hello;
 mod herd;
+mod hosts;
 mod keys;
 mod limits;
 mod local_ends;

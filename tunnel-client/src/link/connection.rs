@@ -18,7 +18,7 @@ use tunnel_common::stream::quic::{CONTROL_PRIORITY, QuicStream};
 use tunnel_common::stream::tunnel::TunnelStream;
 use tunnel_common::wire::code::Code;
 
-use super::pulse::Pulse;
+use super::pulse::{Ends, Pulse};
 use crate::proxy::target::Target;
 
 /// A connection, on a socket of its own. Dropping it closes it.
@@ -41,6 +41,8 @@ pub(crate) struct H2Connection {
     /// Where the relay is.
     pub(super) target: Target,
     pub(super) exporter: Exporter,
+    /// Of its socket.
+    pub(super) ends: Option<Ends>,
     /// Bytes that have come.
     pub(super) received: Arc<AtomicU64>,
     /// The control stream, when the relay has opened it.
@@ -191,8 +193,17 @@ impl Connection {
     /// For whoever watches whether the relay is still there.
     pub(crate) fn pulse(&self) -> Pulse {
         match self {
-            Self::Quic { connection, .. } => Pulse::Quic(connection.clone()),
-            Self::H2(h2) => Pulse::H2(h2.received.clone()),
+            Self::Quic {
+                connection,
+                endpoint,
+            } => Pulse::Quic {
+                connection: connection.clone(),
+                endpoint: endpoint.clone(),
+            },
+            Self::H2(h2) => Pulse::H2 {
+                received: h2.received.clone(),
+                ends: h2.ends,
+            },
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use quinn::TransportConfig;
@@ -41,6 +41,8 @@ pub(crate) struct Dialler {
     timeouts: Timeouts,
     resolver: Arc<dyn Resolve>,
     gateway: Option<Gateway>,
+    /// What the relay's name led to last.
+    addresses: Mutex<Vec<SocketAddr>>,
 }
 
 /// A relay that has said Welcome, and knows nothing yet of what we publish.
@@ -85,6 +87,7 @@ impl Dialler {
             timeouts,
             resolver,
             gateway: None,
+            addresses: Mutex::default(),
         })
     }
 
@@ -101,6 +104,12 @@ impl Dialler {
     /// The relay's address as the user gave it.
     pub(crate) fn relay(&self) -> &RelayAddr {
         &self.relay
+    }
+
+    /// The relay's addresses as they were found last; none behind a proxy.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let addresses = self.addresses.lock();
+        addresses.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Says `hello`, which wishes for nothing, over each of `ways`, and gives the first on which the
@@ -126,11 +135,15 @@ impl Dialler {
         let attempt = |way| Box::pin(self.attempt(way, &addresses, rule, hello));
         // On first sight whoever answers is believed: another port of that host comes last. And QUIC that
         // is not to come first comes when nothing else leads there: it would win by its fewer round trips.
-        let (others, own): (Vec<_>, Vec<_>) = ways.iter().partition(|way| match way {
+        let (mut others, own): (Vec<_>, Vec<_>) = ways.iter().partition(|way| match way {
             Way::Quic => ways.first() != Some(way),
             Way::H2 => false,
             Way::H2At(_) => matches!(rule, Rule::FirstUse),
         });
+        // While QUIC has its chance the relay may come back where UDP does not pass.
+        if others.contains(&Way::Quic) {
+            others.extend(&own);
+        }
         let mut failures = vec![];
         for ways in [own, others] {
             match race(ways.into_iter().map(attempt), self.head_start()).await {
@@ -139,6 +152,7 @@ impl Dialler {
             }
         }
         failures.sort_by_key(|(way, _)| ways.iter().position(|known| known == way));
+        failures.dedup_by_key(|(way, _)| *way);
         Err(DialError::of_ways(failures))
     }
 
@@ -257,10 +271,15 @@ impl Dialler {
             None => DialError::Resolve,
         };
         let resolving = self.resolver.resolve(self.relay.host(), self.relay.port());
-        match timeout(self.timeouts.resolve, resolving).await {
-            Ok(addresses) => addresses.map_err(failed),
-            Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
+        let found = match timeout(self.timeouts.resolve, resolving).await {
+            Ok(found) => found.map_err(failed)?,
+            Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
+        };
+        if self.gateway.is_none() {
+            let addresses = self.addresses.lock();
+            *addresses.unwrap_or_else(PoisonError::into_inner) = found.clone();
         }
+        Ok(found)
     }
 }
 

@@ -25,6 +25,7 @@ use tunnel_common::wire::code::Code;
 
 use super::connection::{Closed, Connection, End, H2Connection};
 use super::dial_error::DialError;
+use super::pulse::Ends;
 use super::route::Route;
 use crate::config::Timeouts;
 use crate::proxy::target::Target;
@@ -66,6 +67,7 @@ pub(super) async fn connect(
 ) -> Result<Connection, DialError> {
     let deadline = Instant::now() + over.handshake;
     let tcp = route.open(over.congestion, deadline).await?;
+    let ends = ends(&tcp);
     let failed = |error| DialError::Tcp(route.target(), error);
     let handshakes = async {
         let tls = TlsConnector::from(tls).connect(name(host)?, tcp).await?;
@@ -78,7 +80,16 @@ pub(super) async fn connect(
         Ok(shaken) => shaken.map_err(failed)?,
         Err(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
     };
-    Ok(Connection::H2(drive(acceptor, route.target(), exporter)))
+    let connection = drive(acceptor, route.target(), exporter, ends);
+    Ok(Connection::H2(connection))
+}
+
+/// A socket that has broken already has none.
+fn ends(tcp: &TcpStream) -> Option<Ends> {
+    Some(Ends {
+        local: tcp.local_addr().ok()?,
+        remote: tcp.peer_addr().ok()?,
+    })
 }
 
 /// An address is looked for in a certificate as an address.
@@ -94,6 +105,7 @@ fn drive(
     mut acceptor: Acceptor<TlsStream<TcpStream>>,
     target: Target,
     exporter: Exporter,
+    ends: Option<Ends>,
 ) -> H2Connection {
     let (control_sender, control) = mpsc::channel(CONTROL_STREAMS);
     let (visits_sender, visits) = mpsc::channel(MAX_STREAMS as usize);
@@ -117,6 +129,7 @@ fn drive(
     H2Connection {
         target,
         exporter,
+        ends,
         received,
         control: Mutex::new(control),
         visits: Mutex::new(visits),

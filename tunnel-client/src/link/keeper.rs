@@ -25,11 +25,12 @@ use super::backoff::Backoff;
 use super::control::ControlFailure;
 use super::dial::Ready;
 use super::lost::Lost;
-use super::policy::{Probing, Way};
+use super::policy::{End, Probing, Way};
 use super::pool::{Current, Pool, SERVED_LONG_ENOUGH};
-use super::seek::{reach, seek};
+use super::seek::{pause, reach, seek};
 use super::shared::Link;
 use super::tunnel::{Tunnel, TunnelError};
+use crate::host::events::Host;
 
 /// Pools that go on beside the one that serves, to the end of their visits. A relay that leads us from
 /// one to the next makes us keep no more.
@@ -43,7 +44,10 @@ const ASK_PATIENCE: Duration = Duration::from_secs(3);
 pub(crate) struct Keeper {
     link: Arc<Link>,
     shutdown: CancellationToken,
+    host: Host,
     backoff: Backoff,
+    /// When the attempt began, or the tunnel was lost, after which it waits.
+    since: Instant,
     probing: Probing,
     /// The newest that was taken.
     epoch: u64,
@@ -62,11 +66,14 @@ enum Next {
 }
 
 impl Keeper {
-    /// Keeps `link` until `shutdown` fires.
-    pub(crate) fn new(link: Arc<Link>, shutdown: CancellationToken) -> Self {
+    /// Keeps `link` until `shutdown` fires. What happens to this host is read from `host`.
+    pub(crate) fn new(link: Arc<Link>, host: Host, shutdown: CancellationToken) -> Self {
+        let (now, timeouts) = (Instant::now(), &link.venue.timeouts);
         Self {
-            backoff: Backoff::new(Instant::now()),
-            probing: Probing::new(link.venue.timeouts.quic_probe),
+            backoff: Backoff::new(timeouts.redial, now),
+            probing: Probing::new(timeouts.quic_probe),
+            host,
+            since: now,
             link,
             shutdown,
             epoch: 0,
@@ -83,15 +90,10 @@ impl Keeper {
             if let Some(refused) = lost.refusal_for_good() {
                 return Err(refused.clone());
             }
-            let wait = lost.wait(&mut self.backoff);
-            // The reason comes last: it may end with a command to be pasted.
-            warn!(
-                "trying {} again in {wait:.1?}: {lost}",
-                self.link.dialler.relay()
-            );
             let shutdown = self.shutdown.clone();
-            if shutdown.run_until_cancelled(sleep(wait)).await.is_none() {
-                break;
+            tokio::select! {
+                () = self.wait(&lost) => {}
+                () = shutdown.cancelled() => break,
             }
         }
         // They say goodbye.
@@ -99,33 +101,49 @@ impl Keeper {
         Ok(())
     }
 
+    /// Waits before the next attempt.
+    async fn wait(&mut self, lost: &Lost) {
+        let wait = lost.wait(&mut self.backoff, self.since);
+        let relay = self.link.dialler.relay();
+        // The reason comes last: it may end with a command to be pasted.
+        match wait.is_zero() {
+            true => warn!("trying {relay} again at once: {lost}"),
+            false => warn!("trying {relay} again in {wait:.1?}: {lost}"),
+        }
+        let until = Instant::now() + wait;
+        pause(lost, until, &mut self.backoff, &mut self.host).await;
+    }
+
     /// One time of service, from the first dial until no tunnel serves. `None` when shut down.
     async fn attend(&mut self) -> Option<Lost> {
         info!(relay = %self.link.dialler.relay(), "connecting");
+        self.since = Instant::now();
         let shutdown = self.shutdown.clone();
         let connecting = shutdown.run_until_cancelled(Box::pin(self.connect()));
         let mut current = match connecting.await? {
             Ok(tunnel) => self.begin(tunnel),
             Err(lost) => return Some(lost),
         };
-        loop {
+        let why = loop {
             let better = match self.next(&current).await {
                 Next::Better(ready) => *ready,
                 Next::Over(why) => {
                     self.has_ended(&current, why.as_ref());
-                    return why;
+                    break why;
                 }
             };
             current = match self.take_over(current, better).await {
                 Ok(new) => new,
-                Err(why) => return why,
+                Err(why) => break why,
             };
-        }
+        };
+        self.since = Instant::now();
+        why
     }
 
     async fn connect(&mut self) -> Result<Tunnel, Lost> {
         let ways = self.link.policy.ways(&self.probing);
-        let ready = reach(&self.link, &ways, &mut self.epoch).await?;
+        let ready = reach(&self.link, &ways, &mut self.epoch, &mut self.host).await?;
         let way = ready.way;
         let asked = Tunnel::ask(ready, &self.link).await;
         asked.map_err(|error| self.has_failed(way, error.into()))
@@ -169,11 +187,12 @@ impl Keeper {
             probing,
             epoch,
             pools,
+            host,
             ..
         } = self;
         tokio::select! {
             why = over(pools, current) => Next::Over(why),
-            ready = seek(link, current, probing, epoch) => Next::Better(Box::new(ready)),
+            ready = seek(link, current, probing, epoch, host) => Next::Better(Box::new(ready)),
         }
     }
 
@@ -208,8 +227,9 @@ impl Keeper {
                     patience.as_mut().reset(Instant::now() + ASK_PATIENCE);
                 }
                 () = &mut patience, if is_over => {
-                    let silence = TunnelError::from(ControlFailure::Timeout);
-                    return Err(Some(self.has_failed(way, silence.into())));
+                    // Nobody knows whether it is the way or the network.
+                    self.probing.ended(way, Duration::ZERO, End::Silence, Instant::now());
+                    return Err(Some(TunnelError::from(ControlFailure::Timeout).into()));
                 }
                 () = shutdown.cancelled() => return Err(None),
             }
@@ -222,14 +242,27 @@ impl Keeper {
         if served >= SERVED_LONG_ENOUGH {
             self.backoff.served(Instant::now());
         }
-        let is_silence = why.is_some_and(Lost::is_silence);
-        self.probing.ended(current.way, served, is_silence);
+        let end = why.map_or(End::Said, |lost| self.end(lost));
+        self.probing.ended(current.way, served, end, Instant::now());
     }
 
     /// A tunnel was ready, and then did not serve.
     fn has_failed(&mut self, way: Way, lost: Lost) -> Lost {
-        self.probing.ended(way, Duration::ZERO, lost.is_silence());
+        let end = match self.end(&lost) {
+            // The relay is there, and says no more than Welcome.
+            End::Silence if lost.is_unanswered() => End::SilenceAlone,
+            end => end,
+        };
+        self.probing.ended(way, Duration::ZERO, end, Instant::now());
         lost
+    }
+
+    fn end(&self, lost: &Lost) -> End {
+        match lost.is_silence() {
+            false => End::Said,
+            true if self.host.has_just_woken() => End::Excused,
+            true => End::Silence,
+        }
     }
 }
 

@@ -79,6 +79,11 @@ impl Lost {
         }
     }
 
+    /// Whether a relay that was there did not answer what it was asked.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self.control_failure(), Some(ControlFailure::Timeout))
+    }
+
     /// Whether the relay, or the network, has just fallen silent.
     pub(super) fn is_silence(&self) -> bool {
         match self.control_failure() {
@@ -104,8 +109,16 @@ impl Lost {
         )
     }
 
-    /// How long to wait before the next attempt.
-    pub(super) fn wait(&self, backoff: &mut Backoff) -> Duration {
+    /// Whether the next attempt may come as soon as it has better prospects. Whoever was refused, or
+    /// replaced, waits all the same.
+    pub(super) fn may_be_hurried(&self) -> bool {
+        let is_asked_to_wait = self.is_refusal() || self.is_busy() || self.is_replaced();
+        !is_asked_to_wait && !self.may_lock_an_account()
+    }
+
+    /// How long to wait before the next attempt. An outage counts from `since`, when the attempt began or
+    /// the tunnel was lost: silence takes its time by itself. What somebody has asked for counts from now.
+    pub(super) fn wait(&self, backoff: &mut Backoff, since: Instant) -> Duration {
         let share = fastrand::f64();
         let after = self.refusal().and_then(|refused| refused.retry_after);
         match after {
@@ -119,7 +132,10 @@ impl Lost {
             }
             None if self.is_busy() => BUSY_WAIT + BUSY_SPREAD.mul_f64(share),
             None if self.is_replaced() => REPLACED_WAIT + REPLACED_WAIT.mul_f64(share / 2.0),
-            None => backoff.next(Instant::now(), share),
+            None => {
+                let now = Instant::now();
+                (since + backoff.next(now, share)).saturating_duration_since(now)
+            }
         }
     }
 }
@@ -127,18 +143,52 @@ impl Lost {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Redial;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn backoff() -> Backoff {
+        let redial = Redial {
+            first: 4 * SECOND,
+            ..Redial::default()
+        };
+        Backoff::new(redial, Instant::now())
+    }
 
     #[test]
     fn a_busy_relay_is_left_alone_for_one_to_four_seconds_however_often_it_is() {
         let address = "192.0.2.1:4433".parse().expect("an address");
-        let (lost, mut backoff) = (
-            Lost::from(DialError::Busy(address)),
-            Backoff::new(Instant::now()),
-        );
-        let waits: Vec<_> = (0..100).map(|_| lost.wait(&mut backoff)).collect();
+        let (lost, mut backoff) = (Lost::from(DialError::Busy(address)), backoff());
+        let waits: Vec<_> = (0..100)
+            .map(|_| lost.wait(&mut backoff, Instant::now()))
+            .collect();
         let range = Duration::from_secs(1)..=Duration::from_secs(4);
         assert!(waits.iter().all(|wait| range.contains(wait)), "{waits:?}");
         let first = backoff.next(Instant::now(), 1.0);
-        assert_eq!(first, Duration::from_millis(500), "nothing has doubled");
+        assert_eq!(first, 4 * SECOND, "nothing has doubled");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_took_longer_than_the_wait_is_followed_by_the_next_at_once() {
+        let lost = Lost::from(TunnelError::from(ControlFailure::Timeout));
+        let since = Instant::now();
+        tokio::time::advance(3 * SECOND).await;
+        assert!(lost.wait(&mut backoff(), since) <= SECOND);
+        tokio::time::advance(SECOND).await;
+        assert_eq!(lost.wait(&mut backoff(), since), Duration::ZERO);
+        assert!(lost.may_be_hurried());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_a_refusal_names_counts_from_the_refusal() {
+        let refused = Refused {
+            retry_after: Some(10_000),
+            ..Refused::for_good(Code::Refused, "later")
+        };
+        let lost = Lost::from(TunnelError::from(ControlFailure::Refused(refused)));
+        let since = Instant::now();
+        tokio::time::advance(20 * SECOND).await;
+        assert!(lost.wait(&mut backoff(), since) >= 10 * SECOND);
+        assert!(!lost.may_be_hurried());
     }
 }

@@ -20,4 +20,5 @@ mod route;
 mod seek;
 pub(crate) mod shared;
 mod tunnel;
+mod udp;
 pub mod verifier;

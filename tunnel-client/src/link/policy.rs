@@ -15,6 +15,8 @@
 //!   there are several connections.
 //! * Beside HTTP/2, QUIC is tried again and again, ever more seldom. Beside a pool that has fallen
 //!   silent, every way is tried before it is given up for dead.
+//! * QUIC is to blame for a silence only if HTTP/2 passed meanwhile, or if it falls silent again and
+//!   again. What fell silent while this host slept or moved is excused.
 //! * What is found begins to serve before the old stops: the relay sends new visits to the new, and
 //!   those on the old go on to their end.
 
@@ -48,6 +50,14 @@ const JITTER: f64 = 0.2;
 
 /// A pool over which nothing came for so many keep-alives may be dead: all ways are tried.
 const SILENT_KEEP_ALIVES: f64 = 1.5;
+/// So long, and two round trips at least, a tunnel has to speak again after this host slept or moved.
+const SPEAKS_WITHIN: Duration = Duration::from_secs(1);
+/// HTTP/2 that took longer to be ready, and so many round trips, may have met the same outage as the
+/// QUIC that was silent: what TCP loses first is sent again after 1 s.
+const READY_AT_ONCE: Duration = Duration::from_millis(750);
+const READY_ROUND_TRIPS: u32 = 4;
+/// So many QUIC tunnels in a row that fell silent before they had proved themselves are no accident.
+const SILENCES: u32 = 2;
 
 /// What is decided once for a link.
 #[derive(Clone, Debug)]
@@ -105,11 +115,44 @@ impl Policy {
         keep_alive.mul_f64(SILENT_KEEP_ALIVES) + 2 * round_trip
     }
 
+    /// How long a tunnel may take to speak after this host slept or moved, before a substitute is
+    /// looked for.
+    pub(crate) fn patience(&self, round_trip: Duration) -> Duration {
+        SPEAKS_WITHIN.max(2 * round_trip)
+    }
+
     /// How many connections serve together over `way`.
     pub(crate) fn pool_size(&self, way: Way) -> u16 {
         match way {
             Way::Quic => 1,
             Way::H2 | Way::H2At(_) => self.pool_size,
+        }
+    }
+}
+
+/// How a tunnel ended, or came to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Somebody said so.
+    Said,
+    /// Nothing came any more, and nobody knows whether anything else would have passed.
+    Silence,
+    /// Nothing came any more while the relay was there to be reached otherwise.
+    SilenceAlone,
+    /// Nothing came any more since this host slept or moved.
+    Excused,
+}
+
+impl End {
+    /// How a silent tunnel with this round trip ended in whose place another was ready over `way` at the
+    /// first attempt, which `took` so long; or at a later one.
+    pub(crate) fn replaced_by(way: Way, took: Option<Duration>, round_trip: Duration) -> Self {
+        let at_once = READY_AT_ONCE + READY_ROUND_TRIPS * round_trip;
+        match way {
+            Way::H2 | Way::H2At(_) if took.is_some_and(|took| took <= at_once) => {
+                Self::SilenceAlone
+            }
+            _ => Self::Silence,
         }
     }
 }
@@ -121,6 +164,8 @@ pub(crate) struct Probing {
     next: Duration,
     /// When it is tried next, once that is decided.
     due: Option<Instant>,
+    /// Tunnels that fell silent since one has held.
+    silences: u32,
     /// It began and fell silent: some networks pass a few packets. Then HTTP/2 has the head start.
     is_distrusted: bool,
 }
@@ -132,8 +177,21 @@ impl Probing {
             first,
             next: first,
             due: None,
+            silences: 0,
             is_distrusted: false,
         }
+    }
+
+    /// This host has woken up: QUIC is tried at once, and the waits begin anew.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        self.next = self.first;
+        self.due = Some(now);
+    }
+
+    /// This host has moved: what QUIC has shown elsewhere does not count here.
+    pub(crate) fn move_on(&mut self, now: Instant) {
+        *self = Self::new(self.first);
+        self.hurry(now);
     }
 
     /// When to try next; `share` is drawn evenly from 0 to 1. What interrupts the wait does not begin it
@@ -153,13 +211,26 @@ impl Probing {
         self.next = (self.next * 2).min(self.first * longest);
     }
 
-    /// A tunnel over `way` has ended that served for so long; whether by silence.
-    pub(crate) fn ended(&mut self, way: Way, served: Duration, is_silence: bool) {
-        let enough = if is_silence { STEADY } else { PROVEN };
-        match way {
-            Way::Quic if served >= enough => *self = Self::new(self.first),
-            Way::Quic if is_silence => self.is_distrusted = true,
-            _ => {}
+    /// A tunnel over `way` has ended that served for so long. QUIC that served and is not to blame is
+    /// tried at once if HTTP/2 takes its place.
+    pub(crate) fn ended(&mut self, way: Way, served: Duration, end: End, now: Instant) {
+        if way != Way::Quic {
+            return;
+        }
+        match end {
+            End::Said | End::Excused if served >= PROVEN => *self = Self::new(self.first),
+            End::Said | End::Excused => {}
+            End::Silence | End::SilenceAlone if served >= STEADY => *self = Self::new(self.first),
+            End::Silence => {
+                let before = if served >= PROVEN { 0 } else { self.silences };
+                self.silences = before + 1;
+                self.is_distrusted |= self.silences >= SILENCES;
+            }
+            End::SilenceAlone => self.is_distrusted = true,
+        }
+        let is_blameless = matches!(end, End::Silence | End::Excused) && !self.is_distrusted;
+        if is_blameless && !served.is_zero() {
+            self.hurry(now);
         }
     }
 }
@@ -180,6 +251,10 @@ mod tests {
             ..*probing
         };
         fresh.due(now, 0.5) - now
+    }
+
+    fn ended(probing: &mut Probing, way: Way, served: Duration, end: End) {
+        probing.ended(way, served, end, Instant::now());
     }
 
     #[test]
@@ -243,10 +318,10 @@ mod tests {
         };
         let waits: Vec<_> = (0..6).map(|_| next(&mut probing)).collect();
         assert_eq!(waits, [30, 60, 120, 240, 300, 300]);
-        probing.ended(Way::H2, STEADY, true);
-        probing.ended(Way::Quic, PROVEN / 2, false);
+        ended(&mut probing, Way::H2, STEADY, End::Silence);
+        ended(&mut probing, Way::Quic, PROVEN / 2, End::Said);
         assert_eq!(wait(&mut probing).as_secs(), 300);
-        probing.ended(Way::Quic, PROVEN, false);
+        ended(&mut probing, Way::Quic, PROVEN, End::Said);
         assert_eq!(wait(&mut probing), FIRST);
     }
 
@@ -257,12 +332,12 @@ mod tests {
             .map(|_| {
                 let wait = wait(&mut probing);
                 probing.probed();
-                probing.ended(Way::Quic, PROVEN * 2, true);
+                ended(&mut probing, Way::Quic, PROVEN * 2, End::SilenceAlone);
                 wait.as_secs()
             })
             .collect();
         assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
-        probing.ended(Way::Quic, STEADY, true);
+        ended(&mut probing, Way::Quic, STEADY, End::SilenceAlone);
         assert_eq!(wait(&mut probing), FIRST);
     }
 
@@ -270,14 +345,87 @@ mod tests {
     fn quic_that_begins_and_falls_silent_comes_last_until_it_has_held() {
         let policy = Policy::new(Transport::Any, 4433, Some(443), 4);
         let mut probing = Probing::new(FIRST);
-        probing.ended(Way::Quic, PROVEN / 2, true);
+        ended(&mut probing, Way::Quic, PROVEN / 2, End::SilenceAlone);
         let last = [Way::H2, Way::H2At(443), Way::Quic];
         assert_eq!(policy.ways(&probing), last);
-        probing.ended(Way::H2, STEADY, false);
-        probing.ended(Way::Quic, PROVEN, true);
+        ended(&mut probing, Way::H2, STEADY, End::Said);
+        ended(&mut probing, Way::Quic, PROVEN, End::Silence);
         assert_eq!(policy.ways(&probing), last);
-        probing.ended(Way::Quic, PROVEN, false);
+        ended(&mut probing, Way::Quic, PROVEN, End::Said);
         assert_eq!(policy.ways(&probing)[0], Way::Quic);
+    }
+
+    /// Whether QUIC comes last after tunnels that served for so long and ended so.
+    fn is_distrusted_after(tunnels: &[(Duration, End)]) -> bool {
+        let mut probing = Probing::new(FIRST);
+        for (served, end) in tunnels {
+            ended(&mut probing, Way::Quic, *served, *end);
+        }
+        probing.is_distrusted
+    }
+
+    #[test]
+    fn one_silence_in_which_nothing_else_passed_is_the_networks() {
+        let (soon, cut) = (PROVEN / 2, End::Silence);
+        assert!(!is_distrusted_after(&[(soon, cut)]));
+        assert!(is_distrusted_after(&[(soon, cut), (soon, cut)]));
+        assert!(is_distrusted_after(&[(PROVEN, cut), (soon, cut)]));
+        assert!(!is_distrusted_after(&[(PROVEN, cut), (PROVEN, cut)]));
+        assert!(!is_distrusted_after(&[
+            (soon, cut),
+            (PROVEN, End::Said),
+            (soon, cut)
+        ]));
+    }
+
+    #[test]
+    fn quic_is_to_blame_if_http2_was_ready_at_once_while_it_was_silent() {
+        let end = |way, took| End::replaced_by(way, took, Duration::from_millis(50));
+        let (soon, late) = (Some(READY_AT_ONCE), Some(READY_AT_ONCE * 2));
+        for way in [Way::H2, Way::H2At(443)] {
+            assert!(is_distrusted_after(&[(PROVEN, end(way, soon))]));
+            assert!(!is_distrusted_after(&[(PROVEN, end(way, None))]));
+            assert!(!is_distrusted_after(&[(PROVEN, end(way, late))]));
+        }
+        assert!(!is_distrusted_after(&[(PROVEN, end(Way::Quic, soon))]));
+        assert!(!is_distrusted_after(&[(STEADY, end(Way::H2, soon))]));
+    }
+
+    #[test]
+    fn a_silence_while_this_host_slept_or_moved_is_excused() {
+        let asleep = (Duration::ZERO, End::Excused);
+        assert!(!is_distrusted_after(&[asleep; 5]));
+    }
+
+    #[test]
+    fn quic_that_is_not_to_blame_is_tried_at_once_where_http2_has_taken_its_place() {
+        let now = Instant::now();
+        let tried_at_once = |served, end| {
+            let mut probing = Probing::new(FIRST);
+            probing.ended(Way::Quic, served, end, now);
+            probing.due(now, 0.5) == now
+        };
+        assert!(tried_at_once(PROVEN, End::Silence));
+        assert!(tried_at_once(PROVEN, End::Excused));
+        assert!(!tried_at_once(PROVEN, End::SilenceAlone));
+        assert!(!tried_at_once(Duration::ZERO, End::Silence));
+    }
+
+    #[test]
+    fn quic_is_tried_at_once_when_this_host_wakes_or_moves_and_only_elsewhere_it_is_trusted_anew() {
+        let (mut probing, now) = (Probing::new(FIRST), Instant::now());
+        ended(&mut probing, Way::Quic, Duration::ZERO, End::SilenceAlone);
+        for _ in 0..5 {
+            probing.probed();
+        }
+        probing.hurry(now);
+        assert_eq!(probing.due(now, 0.5), now);
+        assert_eq!(wait(&mut probing), FIRST);
+        assert!(probing.is_distrusted);
+        probing.probed();
+        probing.move_on(now);
+        assert_eq!(probing.due(now, 0.5), now);
+        assert!(!probing.is_distrusted);
     }
 
     proptest! {

@@ -111,10 +111,15 @@ impl Pool {
 
     /// Keeps one of the tunnels. Gives why it was lost if that ends the pool.
     async fn keep_slot(&self, place: Place, mut tunnel: Option<Tunnel>) -> Option<Lost> {
-        let mut backoff = Backoff::new(Instant::now());
+        let mut backoff = Backoff::new(self.link.venue.timeouts.redial, Instant::now());
         loop {
+            let mut since = Instant::now();
             let lost = match tunnel.take() {
-                Some(tunnel) => self.serve(place.slot, tunnel, &mut backoff).await?,
+                Some(tunnel) => {
+                    let lost = self.serve(place.slot, tunnel, &mut backoff).await?;
+                    since = Instant::now();
+                    lost
+                }
                 None => match self.dial(place).await? {
                     Ok(dialled) => {
                         tunnel = Some(dialled);
@@ -129,7 +134,7 @@ impl Pool {
             let wait = match lost.refusal_for_good() {
                 // The others hear it too, if it is meant for them.
                 Some(_) => REFUSED_WAIT,
-                None => lost.wait(&mut backoff),
+                None => lost.wait(&mut backoff, since),
             };
             let Place { slot, slots, .. } = place;
             debug!("tunnel {slot} of {slots} is dialled again in {wait:.1?}, others serve: {lost}");

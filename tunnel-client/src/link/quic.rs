@@ -1,6 +1,6 @@
 //! The way to the relay over UDP.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tunnel_common::quic::{self, Congestion, QuicTimeouts};
 
 use super::connection::Connection;
 use super::dial_error::{DialError, TlsError};
+use super::udp;
 
 /// Visits that the relay may have open at one time.
 const VISIT_STREAMS: VarInt = VarInt::from_u32(10_000);
@@ -51,12 +52,8 @@ pub(super) async fn connect(
     config: ClientConfig,
     limit: Duration,
 ) -> Result<Connection, DialError> {
-    let any: IpAddr = match address {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
     let socket = |error| DialError::Socket(address, error);
-    let udp = quic::bind_udp(SocketAddr::new(any, 0)).map_err(socket)?;
+    let udp = udp::towards(address).map_err(socket)?;
     let runtime = Arc::new(TokioRuntime);
     let endpoint = Endpoint::new(EndpointConfig::default(), None, udp, runtime).map_err(socket)?;
     let connecting = endpoint

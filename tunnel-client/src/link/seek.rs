@@ -1,5 +1,12 @@
-//! Looking for a better pool while one serves: QUIC beside HTTP/2, and anything beside a pool that has
-//! fallen silent.
+//! Looking for a better pool while one serves: QUIC beside HTTP/2, and anything beside a pool that is in
+//! doubt.
+//!
+//! ```text
+//!            nothing comes                  ┌─▶ a substitute is ready: it takes over
+//! serving ─▶ this host slept, or moved ─▶ in doubt
+//!    ▲       it lost the address            └─▶ the relay speaks ─┐
+//!    └────────────────────────────────────────────────────────────┘
+//! ```
 
 use std::time::Duration;
 
@@ -10,11 +17,12 @@ use super::backoff::Backoff;
 use super::dial::Ready;
 use super::dial_error::DialError;
 use super::lost::Lost;
-use super::policy::{Probing, Way};
+use super::policy::{End, Probing, Way};
 use super::pool::Current;
-use super::pulse::Pulses;
+use super::pulse::{Footing, Pulses};
 use super::shared::{Link, Place};
 use super::tunnel::TunnelError;
+use crate::host::events::{Host, News};
 
 /// How often a pulse is felt, in shares of the silence that matters.
 const FEELS: u32 = 6;
@@ -25,56 +33,168 @@ const PROOFS_APART: Duration = Duration::from_millis(250);
 /// … within this time, well before a relay has enough of who wishes for nothing.
 const PROOF_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Why a pool is in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Nothing has come for so long.
+    Silent(Duration),
+    /// This host has slept: the relay, or a NAT on the way, may have forgotten us.
+    Woke,
+    /// This host sends from another address than before.
+    Moved,
+    /// This host has lost the address of a connection that can not move.
+    Gone,
+}
+
+/// A pool that may be dead.
+#[derive(Debug)]
+struct Doubt {
+    why: Why,
+    /// What had come by then.
+    heard: Vec<(u16, u64)>,
+}
+
 /// Looks beside `current` until something better is ready, which may be never. Each attempt
-/// takes a new epoch. Dropping the future gives it up.
+/// takes a new epoch. What happens to this host is read from `host`. Dropping the future gives it up.
 pub(super) async fn seek(
     link: &Link,
     current: &Current,
     probing: &mut Probing,
     epoch: &mut u64,
+    host: &mut Host,
 ) -> Ready {
     let keep_alive = link.venue.timeouts.quic.keep_alive;
+    let mut doubted = None;
     loop {
-        let round_trip = current.pulses.round_trip();
-        let within = link.policy.silence(keep_alive, round_trip);
-        let heard = tokio::select! {
-            heard = silent(&current.pulses, within) => heard,
-            ready = probe(link, current.way, probing, epoch) => return ready,
+        let within = link.policy.silence(keep_alive, current.pulses.round_trip());
+        let Some(doubt) = doubted.take() else {
+            doubted = tokio::select! {
+                heard = silent(&current.pulses, within) => {
+                    Some(Doubt { why: Why::Silent(within), heard })
+                }
+                why = befalls(host, current) => act(why, current, probing),
+                ready = probe(link, current, probing, epoch) => return ready,
+            };
+            continue;
         };
-        info!("nothing has come from the relay for {within:.1?}; trying other ways");
-        let mut doubted = *probing;
-        doubted.ended(current.way, current.begun.elapsed(), true);
-        tokio::select! {
-            ready = substitute(link, &doubted, epoch) => {
-                if !has_spoken(&current.pulses, &heard) {
-                    *probing = doubted;
+        doubt.tell();
+        doubted = tokio::select! {
+            (ready, end) = replace(link, current, &doubt, *probing, epoch, host.clone()) => {
+                if !has_spoken(&current.pulses, &doubt.heard) {
+                    let served = current.begun.elapsed();
+                    probing.ended(current.way, served, end, Instant::now());
                     return ready;
                 }
+                None
             }
-            () = speaks(&current.pulses, &heard, within) => {}
+            () = speaks(&current.pulses, &doubt.heard, within) => None,
+            why = befalls(host, current) => Some(act(why, current, probing).unwrap_or(doubt)),
+        };
+        if doubted.is_none() {
+            debug!("the relay speaks again");
         }
-        debug!("the relay speaks again");
     }
 }
 
-/// Tries what is better than `way` again and again.
-async fn probe(link: &Link, way: Way, probing: &mut Probing, epoch: &mut u64) -> Ready {
-    let better = link.policy.better_than(way);
+/// Ready when something has happened to this host that concerns `current`. Cancel safe.
+async fn befalls(host: &mut Host, current: &Current) -> Why {
+    loop {
+        let news = host.next().await;
+        match (current.pulses.look(), news) {
+            (Footing::Gone, _) => return Why::Gone,
+            (Footing::Moved, _) => return Why::Moved,
+            (Footing::Same, News::Woke) => return Why::Woke,
+            // Another network of this host, or no way to the relay: then we hear when there is one.
+            (Footing::Same, News::Network) => {}
+        }
+    }
+}
+
+/// Does at once what this calls for; whether `current` is in doubt then.
+fn act(why: Why, current: &Current, probing: &mut Probing) -> Option<Doubt> {
+    let (now, heard) = (Instant::now(), current.pulses.received());
+    match why {
+        Why::Silent(_) => {}
+        Why::Woke => probing.hurry(now),
+        Why::Moved | Why::Gone => probing.move_on(now),
+    }
+    current.pulses.rebind();
+    // HTTP/2 that has its address stands as it stood.
+    let is_in_doubt = why != Why::Moved || current.way == Way::Quic;
+    is_in_doubt.then_some(Doubt { why, heard })
+}
+
+impl Doubt {
+    fn tell(&self) {
+        match self.why {
+            Why::Silent(within) => {
+                info!("nothing has come from the relay for {within:.1?}; trying other ways");
+            }
+            Why::Woke => debug!("is the relay still there?"),
+            Why::Moved => info!("this host has another address; the tunnel moves"),
+            Why::Gone => info!("this host has lost the tunnel's address; dialling anew"),
+        }
+    }
+
+    /// How long to wait for a word from the relay before others are tried.
+    fn patience(&self, link: &Link, current: &Current) -> Duration {
+        match self.why {
+            Why::Silent(_) | Why::Gone => Duration::ZERO,
+            Why::Woke | Why::Moved => link.policy.patience(current.pulses.round_trip()),
+        }
+    }
+}
+
+/// Tries all ways until one is ready in the place of `current`, and how that ended then. A pool that is
+/// in doubt by the way it goes comes last.
+async fn replace(
+    link: &Link,
+    current: &Current,
+    doubt: &Doubt,
+    mut quic: Probing,
+    epoch: &mut u64,
+    host: Host,
+) -> (Ready, End) {
+    sleep(doubt.patience(link, current)).await;
+    let is_silent = matches!(doubt.why, Why::Silent(_));
+    if is_silent {
+        let served = current.begun.elapsed();
+        quic.ended(current.way, served, End::SilenceAlone, Instant::now());
+    }
+    let round_trip = current.pulses.round_trip();
+    let (ready, took) = substitute(link, &quic, epoch, host).await;
+    let end = match is_silent {
+        true => End::replaced_by(ready.way, took, round_trip),
+        false => End::Excused,
+    };
+    (ready, end)
+}
+
+/// Tries what is better than `current` again and again.
+async fn probe(link: &Link, current: &Current, probing: &mut Probing, epoch: &mut u64) -> Ready {
+    let better = link.policy.better_than(current.way);
     if better.is_empty() {
         return std::future::pending().await;
     }
     loop {
         sleep_until(probing.due(Instant::now(), fastrand::f64())).await;
         probing.probed();
-        match reach(link, better, epoch).await {
+        // What happens to this host meanwhile is seen to by whoever lets this run.
+        match attempt(link, better, epoch).await {
             Ok(mut ready) => {
+                let heard = current.pulses.received();
                 let proving = ready.control.prove(PROOFS, PROOFS_APART, PROOF_PATIENCE);
                 match proving.await {
                     Ok(()) => return ready,
                     Err(error) => {
                         debug!("a better way, but not for long: {error}");
                         let lost = Lost::from(TunnelError::from(error));
-                        probing.ended(ready.way, Duration::ZERO, lost.is_silence());
+                        let end = match has_spoken(&current.pulses, &heard) {
+                            _ if !lost.is_silence() => End::Said,
+                            true => End::SilenceAlone,
+                            false => End::Silence,
+                        };
+                        probing.ended(ready.way, Duration::ZERO, end, Instant::now());
                     }
                 }
             }
@@ -109,22 +229,64 @@ fn has_spoken(pulses: &Pulses, heard: &[(u16, u64)]) -> bool {
     pulses.received().iter().any(|one| !heard.contains(one))
 }
 
-/// Tries all ways until one is ready.
-async fn substitute(link: &Link, quic: &Probing, epoch: &mut u64) -> Ready {
-    let mut backoff = Backoff::new(Instant::now());
+/// Tries all ways until one is ready; how long that took if it was the first attempt.
+async fn substitute(
+    link: &Link,
+    quic: &Probing,
+    epoch: &mut u64,
+    mut host: Host,
+) -> (Ready, Option<Duration>) {
+    let begun = Instant::now();
+    let (mut backoff, mut since) = (Backoff::new(link.venue.timeouts.redial, begun), begun);
     loop {
-        match reach(link, &link.policy.ways(quic), epoch).await {
-            Ok(ready) => return ready,
-            Err(error) => {
-                debug!("no other way: {error}");
-                sleep(Lost::from(error).wait(&mut backoff)).await;
+        let lost = match reach(link, &link.policy.ways(quic), epoch, &mut host).await {
+            Ok(ready) => return (ready, (since == begun).then(|| begun.elapsed())),
+            Err(error) => Lost::from(error),
+        };
+        debug!("no other way: {lost}");
+        let until = Instant::now() + lost.wait(&mut backoff, since);
+        pause(&lost, until, &mut backoff, &mut host).await;
+        since = Instant::now();
+    }
+}
+
+/// Ready at that time after `lost`, or soon after there are news of this host, unless somebody has asked us to
+/// wait: an attempt may have better prospects then. Cancel safe.
+pub(super) async fn pause(lost: &Lost, mut until: Instant, backoff: &mut Backoff, host: &mut Host) {
+    loop {
+        tokio::select! {
+            () = sleep_until(until) => return,
+            _ = host.next(), if lost.may_be_hurried() => {
+                backoff.begins_anew();
+                let now = Instant::now();
+                until = until.min(now + backoff.next(now, fastrand::f64()));
             }
         }
     }
 }
 
-/// One attempt, over these ways.
-pub(super) async fn reach(link: &Link, ways: &[Way], epoch: &mut u64) -> Result<Ready, DialError> {
+/// One attempt, over these ways. It begins anew whenever this host moves or wakes up meanwhile. What has
+/// happened to this host before is not read any more.
+pub(super) async fn reach(
+    link: &Link,
+    ways: &[Way],
+    epoch: &mut u64,
+    host: &mut Host,
+) -> Result<Ready, DialError> {
+    host.forget();
+    loop {
+        let (mut watching, addresses) = (host.clone(), link.dialler.addresses());
+        tokio::select! {
+            reached = attempt(link, ways, epoch) => return reached,
+            () = watching.moves(&addresses) => {
+                debug!("this host has moved; dialling anew");
+                *host = watching;
+            }
+        }
+    }
+}
+
+async fn attempt(link: &Link, ways: &[Way], epoch: &mut u64) -> Result<Ready, DialError> {
     *epoch += 1;
     let place = Place {
         epoch: *epoch,

@@ -111,7 +111,7 @@ async fn wrong_credentials_are_shown_once() {
 
 #[tokio::test]
 async fn a_proxy_that_stands_is_given_up_and_told_apart_from_a_relay_that_does() {
-    let held = std::sync::Mutex::new(vec![]);
+    let held = Mutex::new(vec![]);
     let standing = async |stream| held.lock().expect("not poisoned").push(stream);
     for scheme in ["http", "socks5h"] {
         let (error, comers) = fails(scheme, standing).await;
