@@ -72,6 +72,12 @@ measure-ways: measure-bins ## how long visitors wait when UDP is blocked, dies a
 measure-netsim: ## speed and exactness of the simulated network that tests use (root, Linux)
 	@REQUIRE_NETSIM=1 cargo run --quiet --locked -p e2e --example measure-netsim $(CARGO_PROFILE)
 
+# `make chaos STORY=nat,mtu` plays these stories alone, and writes nothing.
+.PHONY: chaos
+chaos: measure-bins ## break networks, relays and agents, for how long is nobody served? (root, Linux; 15 min)
+	@$(RAISE_LIMITS); RUST_BACKTRACE=0 REQUIRE_NETSIM=1 \
+		cargo run --quiet --locked -p e2e --example chaos $(MEASURE_PROFILE)
+
 .PHONY: fuzz
 fuzz: ## fuzz the parsers, FUZZ_SECONDS=600 for each target, or one of them: FUZZ=client_hello
 	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZ)

@@ -7,16 +7,12 @@
 //!
 //! `ROUNDS=5` plays all of it so often.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use e2e::netsim::programs::{publish, server};
-use e2e::netsim::traffic::{Entrance, Requests, Sessions, near_echo};
+use e2e::netsim::scene::{Scene, scene};
+use e2e::netsim::traffic::{Requests, Sessions};
 use e2e::netsim::{Block, Line, line};
-use e2e::origin::Origin;
-use e2e::pair::{Client, Server};
-use e2e::poll::eventually;
-use e2e::process::folder;
+use e2e::poll::{eventually, pass};
 
 const ONE_WAY: Duration = Duration::from_millis(10);
 /// How often a new visitor comes, with one request.
@@ -33,18 +29,6 @@ const NICENESS: i32 = -15;
 
 /// A figure of one round: what it is, and its value.
 type Figure = (&'static str, String);
-
-/// Both programs and a local service, at the two ends of a line.
-struct Scene {
-    line: Arc<Line>,
-    entrance: Entrance,
-    client: Client,
-    began: Instant,
-    /// When the client had printed its URL.
-    announced: Instant,
-    _server: Server,
-    _origin: Origin,
-}
 
 fn main() {
     // Without it the figures of a busy machine are worse.
@@ -76,29 +60,16 @@ async fn measure() {
     }
 }
 
-async fn scene(line: Line, block: Block, flags: &[&str]) -> Scene {
+async fn play(line: Line, block: Block, flags: &[&str]) -> Scene {
     line.both(|conditions| {
         conditions.delay = ONE_WAY;
         conditions.block = block;
     });
-    let line = Arc::new(line);
-    let origin = near_echo(&line);
-    let server = server(&line, &[]).await;
-    let began = Instant::now();
-    let client = publish(&line, &server, origin.address, flags, folder()).await;
-    Scene {
-        began,
-        announced: Instant::now(),
-        entrance: Entrance::new(&line, &server, &client),
-        line,
-        client,
-        _server: server,
-        _origin: origin,
-    }
+    scene(line, flags).await
 }
 
 async fn blocked_from_the_start(line: Line) -> Vec<Figure> {
-    let scene = scene(line, Block::Udp, &[]).await;
+    let scene = play(line, Block::Udp, &[]).await;
     let answered = scene.entrance.ask().await.expect("an answer");
     vec![
         (
@@ -113,7 +84,7 @@ async fn blocked_from_the_start(line: Line) -> Vec<Figure> {
 }
 
 async fn dies_and_comes_back(line: Line) -> Vec<Figure> {
-    let scene = scene(line, Block::Nothing, &["--quic-probe", PROBE_SECONDS]).await;
+    let scene = play(line, Block::Nothing, &["--quic-probe", PROBE_SECONDS]).await;
     let sessions = Sessions::start(&scene.entrance, STAYING).await;
     let sessions = sessions.expect("visits");
     let requests = Requests::start(&scene.entrance, BEAT);
@@ -190,21 +161,6 @@ async fn comes_back(scene: &Scene, died: Instant) -> Vec<Figure> {
             format!("{} of {STAYING}", sessions.cuts().len()),
         ),
     ]
-}
-
-impl Scene {
-    fn blocks(&self, block: Block) -> Instant {
-        self.line.both(|conditions| conditions.block = block);
-        Instant::now()
-    }
-}
-
-/// Lets so much time pass, and gives when it began.
-async fn pass(time: Duration) -> Instant {
-    let begin = Instant::now();
-    let forever = std::future::pending::<()>();
-    let _ = tokio::time::timeout(time, forever).await;
-    begin
 }
 
 fn seconds(duration: Duration) -> String {

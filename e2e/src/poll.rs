@@ -40,3 +40,11 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Err(_) => panic!("not within {SOON:?}: {what}"),
     }
 }
+
+/// Lets so much time pass, and gives when it began. For measurements, which watch what happens
+/// meanwhile; a story waits for what it wants to see.
+pub async fn pass(time: Duration) -> std::time::Instant {
+    let begin = std::time::Instant::now();
+    sleep(time).await;
+    begin
+}

@@ -270,17 +270,7 @@ impl Process {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("runs");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("has memory");
-        let kibibytes = line
-            .trim()
-            .trim_end_matches(" kB")
-            .parse::<u64>()
-            .expect("a number");
-        kibibytes * 1024
+        resident_bytes(&self.id().to_string())
     }
 }
 
@@ -296,6 +286,21 @@ impl Drop for Process {
         let panicked = log.contains("panicked at") && !std::thread::panicking();
         assert!(!panicked, "a process panicked: {log}");
     }
+}
+
+/// Resident memory of a process, in bytes: its id, or `self`.
+pub fn resident_bytes(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("runs");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .expect("has memory");
+    let kibibytes = line
+        .trim()
+        .trim_end_matches(" kB")
+        .parse::<u64>()
+        .expect("a number");
+    kibibytes * 1024
 }
 
 /// Runs a tool to its end and gives what it wrote to standard output; panics if it failed.

@@ -12,6 +12,8 @@ use tunnel_server::cert;
 use tunnel_server::config::{Config, Suffixes};
 use tunnel_server::server::{ApiSocketLost, Server};
 
+use crate::poll::eventually;
+
 /// A relay that serves. Dropping it ends it without a goodbye.
 #[derive(Debug)]
 pub struct Relay {
@@ -56,7 +58,14 @@ pub async fn relay_with(change: impl FnOnce(&mut Config)) -> Relay {
         ..Config::development(relay_identity())
     };
     change(&mut config);
-    let server = Server::bind(&config).expect("binds");
+    // An earlier relay may hold its ports for a moment more.
+    let mut bound = None;
+    let binds = || {
+        bound = Server::bind(&config).ok();
+        bound.is_some()
+    };
+    eventually("the relay binds", binds).await;
+    let server = bound.expect("binds");
     let (api, public) = (server.addresses().api, server.addresses().public[0]);
     let (fingerprint, shutdown) = (server.fingerprint(), CancellationToken::new());
     let running = tokio::spawn(server.run(shutdown.clone()));

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Where `ip netns` keeps namespaces.
 pub(super) const NAMESPACES: &str = "/var/run/netns";
 /// Where `ip netns exec` looks for files that replace those of `/etc`.
-const FILES: &str = "/etc/netns";
+pub(super) const FILES: &str = "/etc/netns";
 /// What our names begin with.
 const PREFIX: &str = "netsim";
 /// States of processes that have ended.

@@ -20,6 +20,9 @@ use super::tun::{self, Tun};
 pub const NEAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// The relay's address.
 pub const FAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// An address for another relay, once a story has given it to the far end
+/// ([`Namespace::add_address`]).
+pub const FAR_TWO: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 3);
 /// The agent's IPv6 address, on machines that have IPv6.
 pub const NEAR_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1);
 /// The relay's IPv6 address, on machines that have IPv6.

@@ -19,7 +19,8 @@
 //! * [`line()`] sets all of it up, or says aloud why it can not; dropping the [`Line`] removes it.
 //! * [`Namespace`] runs programs and futures in one of the two. `/etc/netns/<name>/` may hold files
 //!   that programs there see in `/etc`.
-//! * [`programs`] starts `server` far and `client` near; [`traffic`] is what visitors do there meanwhile.
+//! * [`programs`] starts `server` far and `client` near, [`scene`] both at once; [`traffic`] is what
+//!   visitors do there meanwhile, and [`download`] one who stays for long.
 //! * [`Conditions`] may be changed at any time, for each [`Direction`].
 //!
 //! It needs Linux, root, `/dev/net/tun` and `ip`, and no module of the kernel for bad networks.
@@ -27,19 +28,22 @@
 
 mod conditions;
 mod direction;
+pub mod download;
 mod forwarder;
 mod lane;
 mod leftovers;
 mod line;
+mod local;
 mod namespace;
 mod nat;
 mod packet;
 pub mod programs;
+pub mod scene;
 pub mod traffic;
 mod tun;
 
 pub use conditions::{Block, Conditions, Loss};
 pub use direction::{Counts, Direction};
-pub use line::{FAR, FAR_V6, Line, NEAR, NEAR_V6, REQUIRE, line, line_with_seed};
+pub use line::{FAR, FAR_TWO, FAR_V6, Line, NEAR, NEAR_V6, REQUIRE, line, line_with_seed};
 pub use namespace::Namespace;
 pub use nat::Nat;

@@ -1,7 +1,8 @@
 //! A network namespace: programs, threads and futures that see no other network.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
@@ -13,6 +14,7 @@ use tokio::process::Command;
 use tokio::sync::oneshot;
 
 use super::leftovers::{self, NAMESPACES};
+use super::tun;
 
 /// A network namespace of this process. Dropping it kills what still runs in it and removes it; if
 /// this process is killed, the next test that makes a line does.
@@ -34,6 +36,20 @@ impl Namespace {
     /// Runs lines of `ip` in it, one command each.
     pub(super) fn configure(&self, commands: &str) -> io::Result<()> {
         ip(&["-n", &self.name, "-batch", "-"], commands)
+    }
+
+    /// Gives its end of the line another address.
+    pub fn add_address(&self, address: Ipv4Addr) -> io::Result<()> {
+        self.configure(&format!("address add {address}/24 dev {}\n", tun::NAME))
+    }
+
+    /// What programs that are started in here from now on see in `/etc/hosts`; those that were started
+    /// after an earlier call see the change.
+    pub fn hosts(&self, lines: &str) -> io::Result<()> {
+        let folder = Path::new(leftovers::FILES).join(&self.name);
+        fs::create_dir_all(&folder)?;
+        // In place: the file itself is mounted for those who run.
+        fs::write(folder.join("hosts"), lines)
     }
 
     /// Its name: `ip netns exec <name> …`, `/etc/netns/<name>/`.

@@ -14,11 +14,26 @@ use crate::transport::Over;
 
 /// Starts `server` at [`FAR`], on free ports, and reads what it says.
 pub async fn server(line: &Line, flags: &[&str]) -> Server {
-    let far = FAR.to_string();
-    let mut all = vec!["--bind-addr", &far];
-    all.extend(["--api-port", "0", "--pub-port", "0", "--alpn-port", "0"]);
+    server_at(line, (FAR, 0).into(), 0, flags, folder()).await
+}
+
+/// The same at this address for agents, and this public port; its key in `folder`. Port 0 is a free one.
+pub async fn server_at(
+    line: &Line,
+    api: SocketAddr,
+    public: u16,
+    flags: &[&str],
+    folder: Arc<TempDir>,
+) -> Server {
+    let (ip, api, public) = (
+        api.ip().to_string(),
+        api.port().to_string(),
+        public.to_string(),
+    );
+    let mut all = vec!["--bind-addr", &ip, "--api-port", &api];
+    all.extend(["--pub-port", &public, "--alpn-port", "0"]);
     all.extend(flags);
-    pair::introduce(start(line.far(), "server", &all, folder())).await
+    pair::introduce(start(line.far(), "server", &all, folder)).await
 }
 
 /// Starts `client` near, for a local service there, and waits until it serves, whatever carries the
@@ -30,8 +45,21 @@ pub async fn publish(
     flags: &[&str],
     folder: Arc<TempDir>,
 ) -> Client {
-    let (api, local) = (server.api.to_string(), origin.to_string());
-    let mut all = vec!["--server", &api, "--server-fingerprint", &server.key];
+    let api = server.api.to_string();
+    publish_at(line, &[(&api, &server.key)], origin, flags, folder).await
+}
+
+/// The same through several relays: their addresses or names, and the fingerprints of their keys.
+pub async fn publish_at(
+    line: &Line,
+    relays: &[(&str, &str)],
+    origin: SocketAddr,
+    flags: &[&str],
+    folder: Arc<TempDir>,
+) -> Client {
+    let local = origin.to_string();
+    let relay = |(api, key)| ["--server", api, "--server-fingerprint", key];
+    let mut all: Vec<&str> = relays.iter().copied().flat_map(relay).collect();
     all.extend(["--local", &local]);
     all.extend(flags);
     pair::serving(start(line.near(), "client", &all, folder)).await

@@ -3,19 +3,21 @@
 //! The local service must be an [`echo`](near_echo).
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::line::Line;
-use crate::origin::{Origin, origin_on};
+pub use super::local::near_echo;
 use crate::pair::{Client, Server};
 use crate::visitor::{Visitor, handshake, tls_config};
 
@@ -26,22 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How often a visitor who stays asks.
 const ASKS_EVERY: Duration = Duration::from_millis(100);
 
-/// A local service near that gives back what it gets, and ends when its peer does.
-pub fn near_echo(line: &Line) -> Origin {
-    let listener = line.near().tcp_listener(Ipv4Addr::LOCALHOST);
-    origin_on(listener.expect("binds"), async |mut stream: TcpStream| {
-        let (mut read, mut write) = stream.split();
-        // A peer that breaks off is what is looked at here.
-        let _ = tokio::io::copy(&mut read, &mut write).await;
-        let _ = write.shutdown().await;
-    })
-}
-
-/// Where the visitors of one agent come in, at the far end.
+/// Where the visitors of one agent come in, at the far end: one address or several, as a name may have.
+/// Its clones lead to the same.
 #[derive(Clone, Debug)]
 pub struct Entrance {
     line: Arc<Line>,
-    public: SocketAddr,
+    public: Arc<ArcSwap<Vec<SocketAddr>>>,
+    /// How many have come: each begins with the address behind that of the one before.
+    come: Arc<AtomicUsize>,
     host: String,
     tls: Arc<ClientConfig>,
 }
@@ -51,18 +45,45 @@ impl Entrance {
     pub fn new(line: &Arc<Line>, server: &Server, client: &Client) -> Self {
         Self {
             line: line.clone(),
-            public: server.visitors(),
+            public: Arc::new(ArcSwap::from_pointee(vec![server.visitors()])),
+            come: Arc::default(),
             host: client.host().to_owned(),
             tls: tls_config(&[b"http/1.1"]),
         }
     }
 
-    /// Visits.
+    /// The same name at other addresses, at least one.
+    pub fn at(&self, public: &[SocketAddr]) -> Self {
+        Self {
+            public: Arc::new(ArcSwap::from_pointee(public.to_vec())),
+            come: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// From now on the name has these addresses, at least one.
+    pub fn leads_to(&self, public: &[SocketAddr]) {
+        self.public.store(Arc::new(public.to_vec()));
+    }
+
+    /// Visits: at the first address that takes the connection, as browsers do.
     pub async fn visit(&self) -> io::Result<Visitor> {
-        let socket = self.line.far().tcp_socket()?;
-        let tcp = socket.connect(self.public).await?;
+        let tcp = self.connect().await?;
         tcp.set_nodelay(true)?;
         handshake(tcp, &self.host, self.tls.clone()).await
+    }
+
+    async fn connect(&self) -> io::Result<TcpStream> {
+        let public = self.public.load_full();
+        let first = self.come.fetch_add(1, Ordering::Relaxed) % public.len();
+        let mut failure = io::Error::other("no address");
+        for address in public.iter().cycle().skip(first).take(public.len()) {
+            match self.line.far().tcp_socket()?.connect(*address).await {
+                Ok(tcp) => return Ok(tcp),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     /// A visit with one question. Gives the time of the answer; the visit has ended cleanly too. An
@@ -98,7 +119,8 @@ async fn ask(visitor: &mut Visitor) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Requests {
     outcomes: Arc<Mutex<Vec<Outcome>>>,
-    coming: AbortHandle,
+    last: CancellationToken,
+    coming: JoinHandle<()>,
 }
 
 /// What became of a visitor with one question.
@@ -115,12 +137,25 @@ pub struct Outcome {
 impl Requests {
     /// A new visitor at each `beat`, from now on.
     pub fn start(entrance: &Entrance, beat: Duration) -> Self {
-        let outcomes = Arc::new(Mutex::new(vec![]));
-        let coming = tokio::spawn(come(entrance.clone(), beat, outcomes.clone()));
+        let (outcomes, last) = (Arc::default(), CancellationToken::new());
+        let coming = come(
+            entrance.clone(),
+            beat,
+            Arc::clone(&outcomes),
+            last.child_token(),
+        );
         Self {
             outcomes,
-            coming: coming.abort_handle(),
+            last,
+            coming: tokio::spawn(coming),
         }
+    }
+
+    /// No more come. Waits until something has become of everybody, at most 15 s, and gives it.
+    pub async fn end(mut self) -> Vec<Outcome> {
+        self.last.cancel();
+        (&mut self.coming).await.expect("no panic");
+        self.outcomes()
     }
 
     /// Those of whom something has become so far, in this order.
@@ -152,13 +187,18 @@ impl Requests {
     }
 }
 
-async fn come(entrance: Entrance, beat: Duration, outcomes: Arc<Mutex<Vec<Outcome>>>) {
+async fn come(
+    entrance: Entrance,
+    beat: Duration,
+    outcomes: Arc<Mutex<Vec<Outcome>>>,
+    last: CancellationToken,
+) {
     let (mut visits, mut beat) = (JoinSet::new(), interval(beat));
     // A machine that was busy does not make a crowd.
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = beat.tick() => {
+            _ = beat.tick(), if !last.is_cancelled() => {
                 let entrance = entrance.clone();
                 visits.spawn(async move { outcome(&entrance).await });
             }
@@ -166,6 +206,7 @@ async fn come(entrance: Entrance, beat: Duration, outcomes: Arc<Mutex<Vec<Outcom
                 let outcome = outcome.expect("no panic");
                 outcomes.lock().expect("not poisoned").push(outcome);
             }
+            () = last.cancelled(), if visits.is_empty() => return,
         }
     }
 }
@@ -186,29 +227,50 @@ impl Drop for Requests {
     }
 }
 
-/// Visitors who stay, and ask every 100 ms. Dropping it ends them.
+/// Visitors who stay, and ask every 100 ms, or not again. Dropping it ends them.
 #[derive(Debug)]
 pub struct Sessions {
-    count: usize,
     answers: Arc<AtomicU64>,
-    cuts: Arc<Mutex<Vec<Instant>>>,
+    stays: Vec<Arc<Mutex<Stay>>>,
     _staying: JoinSet<()>,
 }
 
+/// One who stays.
+#[derive(Clone, Copy, Debug)]
+struct Stay {
+    /// When he had his last answer.
+    answered: Instant,
+    cut: Option<Instant>,
+}
+
 impl Sessions {
-    /// So many. Each has had an answer when this is done.
+    /// So many who ask. Each has had an answer when this is done.
     pub async fn start(entrance: &Entrance, count: usize) -> io::Result<Self> {
-        let (answers, cuts) = (Arc::default(), Arc::default());
-        let mut staying = JoinSet::new();
+        Self::settle(entrance, count, stay).await
+    }
+
+    /// So many who have had an answer when this is done, and ask no more: idle keep-alives.
+    pub async fn idle(entrance: &Entrance, count: usize) -> io::Result<Self> {
+        Self::settle(entrance, count, stay_silent).await
+    }
+
+    async fn settle<F: Future<Output = ()> + Send + 'static>(
+        entrance: &Entrance,
+        count: usize,
+        stay: impl Fn(Visitor, Arc<AtomicU64>, Arc<Mutex<Stay>>) -> F,
+    ) -> io::Result<Self> {
+        let (answers, mut stays, mut staying) = (Arc::default(), vec![], JoinSet::new());
         for _ in 0..count {
             let mut visitor = entrance.visit().await?;
             ask(&mut visitor).await?;
-            staying.spawn(stay(visitor, Arc::clone(&answers), Arc::clone(&cuts)));
+            let (answered, cut) = (Instant::now(), None);
+            let one = Arc::new(Mutex::new(Stay { answered, cut }));
+            staying.spawn(stay(visitor, Arc::clone(&answers), one.clone()));
+            stays.push(one);
         }
         Ok(Self {
-            count,
             answers,
-            cuts,
+            stays,
             _staying: staying,
         })
     }
@@ -220,22 +282,46 @@ impl Sessions {
 
     /// When those were cut that were, in this order.
     pub fn cuts(&self) -> Vec<Instant> {
-        self.cuts.lock().expect("not poisoned").clone()
+        let mut cuts: Vec<_> = self.stays().filter_map(|stay| stay.cut).collect();
+        cuts.sort();
+        cuts
     }
 
     /// Whether all of them were cut.
     pub fn are_over(&self) -> bool {
-        self.cuts().len() == self.count
+        self.stays().all(|stay| stay.cut.is_some())
+    }
+
+    /// How many have neither been cut nor had an answer since.
+    pub fn waiting_since(&self, since: Instant) -> usize {
+        let waits = |stay: &Stay| stay.cut.is_none() && stay.answered < since;
+        self.stays().filter(waits).count()
+    }
+
+    fn stays(&self) -> impl Iterator<Item = Stay> {
+        let read = |stay: &Arc<Mutex<Stay>>| *stay.lock().expect("not poisoned");
+        self.stays.iter().map(read)
     }
 }
 
-async fn stay(mut visitor: Visitor, answers: Arc<AtomicU64>, cuts: Arc<Mutex<Vec<Instant>>>) {
+async fn stay(mut visitor: Visitor, answers: Arc<AtomicU64>, stay: Arc<Mutex<Stay>>) {
     let mut beat = interval(ASKS_EVERY);
     loop {
         beat.tick().await;
-        if ask(&mut visitor).await.is_err() {
-            return cuts.lock().expect("not poisoned").push(Instant::now());
+        let answered = ask(&mut visitor).await;
+        let (mut stay, now) = (stay.lock().expect("not poisoned"), Instant::now());
+        if answered.is_err() {
+            stay.cut = Some(now);
+            return;
         }
+        stay.answered = now;
         answers.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Waits until the connection ends, in whatever way.
+async fn stay_silent(mut visitor: Visitor, _: Arc<AtomicU64>, stay: Arc<Mutex<Stay>>) {
+    // What it says is of no interest: nothing was asked.
+    let _ = visitor.read(&mut [0]).await;
+    stay.lock().expect("not poisoned").cut = Some(Instant::now());
 }

@@ -35,6 +35,7 @@ mod stalled;
 mod strangers;
 mod strangers_h2;
 mod tools;
+mod traffic;
 mod trust;
 mod tunnels;
 mod udp_blocked;

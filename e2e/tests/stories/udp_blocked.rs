@@ -1,16 +1,12 @@
 //! The two binaries, with the clocks that they have by default, where UDP does not pass: from the
 //! start, from some time on, and no longer.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use e2e::netsim::programs::{publish, server};
-use e2e::netsim::traffic::{Entrance, Requests, Sessions, near_echo};
+use e2e::netsim::scene::{Scene, scene};
+use e2e::netsim::traffic::{Requests, Sessions};
 use e2e::netsim::{Block, Line, line};
-use e2e::origin::Origin;
-use e2e::pair::{Client, Server};
 use e2e::poll::eventually;
-use e2e::process::folder;
 
 /// How often a visitor comes.
 const BEAT: Duration = Duration::from_millis(50);
@@ -24,39 +20,9 @@ const FEW: usize = 3;
 /// By then nobody waits any more for a tunnel that is dead.
 const UNTIL_ALL_IS_WELL: Duration = Duration::from_secs(10);
 
-/// Both programs and a local service, at the two ends of a line.
-struct Scene {
-    line: Arc<Line>,
-    entrance: Entrance,
-    client: Client,
-    /// From the client's start until it had printed its URL.
-    took: Duration,
-    _server: Server,
-    _origin: Origin,
-}
-
-async fn scene(line: Line, block: Block, flags: &[&str]) -> Scene {
+async fn play(line: Line, block: Block, flags: &[&str]) -> Scene {
     line.both(|conditions| conditions.block = block);
-    let line = Arc::new(line);
-    let origin = near_echo(&line);
-    let server = server(&line, &[]).await;
-    let began = Instant::now();
-    let client = publish(&line, &server, origin.address, flags, folder()).await;
-    Scene {
-        took: began.elapsed(),
-        entrance: Entrance::new(&line, &server, &client),
-        line,
-        client,
-        _server: server,
-        _origin: origin,
-    }
-}
-
-impl Scene {
-    fn blocks(&self, block: Block) -> Instant {
-        self.line.both(|conditions| conditions.block = block);
-        Instant::now()
-    }
+    scene(line, flags).await
 }
 
 /// Waits until visitors who come from now on are served.
@@ -69,9 +35,10 @@ async fn goes_on(requests: &Requests) {
 #[tokio::test]
 async fn where_udp_is_blocked_the_client_has_its_url_within_a_second() {
     let Some(line) = line() else { return };
-    let scene = scene(line, Block::Udp, &[]).await;
-    println!("UDP blocked: the URL after {:?}", scene.took);
-    assert!(scene.took < UNTIL_URL, "{:?}", scene.took);
+    let scene = play(line, Block::Udp, &[]).await;
+    let took = scene.announced - scene.began;
+    println!("UDP blocked: the URL after {took:?}");
+    assert!(took < UNTIL_URL, "{took:?}");
     scene.entrance.ask().await.expect("an answer");
     assert_eq!(scene.client.tunnels_over("QUIC"), 0);
 }
@@ -79,7 +46,7 @@ async fn where_udp_is_blocked_the_client_has_its_url_within_a_second() {
 #[tokio::test]
 async fn when_udp_dies_its_visits_fail_within_ten_seconds_and_new_ones_are_served_by_then() {
     let Some(line) = line() else { return };
-    let scene = scene(line, Block::Nothing, &[]).await;
+    let scene = play(line, Block::Nothing, &[]).await;
     let is_quic = || scene.client.tunnels_over("QUIC") == 1;
     eventually("the tunnel is QUIC", is_quic).await;
     let sessions = Sessions::start(&scene.entrance, STAYING).await;
@@ -103,7 +70,7 @@ async fn when_udp_dies_its_visits_fail_within_ten_seconds_and_new_ones_are_serve
 #[tokio::test]
 async fn when_udp_comes_back_quic_takes_the_new_visits_and_no_visit_is_lost() {
     let Some(line) = line() else { return };
-    let scene = scene(line, Block::Udp, &["--quic-probe", "1"]).await;
+    let scene = play(line, Block::Udp, &["--quic-probe", "1"]).await;
     let sessions = Sessions::start(&scene.entrance, STAYING).await;
     let sessions = sessions.expect("visits");
     let requests = Requests::start(&scene.entrance, BEAT);
