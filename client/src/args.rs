@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use tunnel_client::config::{Config, EndpointConfig};
+use tunnel_client::config::{Config, DRAIN_GRACE, EndpointConfig};
 use tunnel_common::hostname::Hostname;
 use tunnel_common::key::DataDir;
 use tunnel_common::process::Mistakes;
@@ -22,6 +23,9 @@ mod mistakes;
 mod proxy;
 mod relay;
 mod ways;
+
+/// The longest time that may be given to the end: an hour, as long as a silent visit lives.
+const MAX_DRAIN_SECONDS: u64 = 3600;
 
 /// Publishes a local service through a relay, or several.
 ///
@@ -71,6 +75,9 @@ struct Publish {
     /// Mebibytes that a local service which does not read may pin [default: a quarter of the memory]
     #[arg(long)]
     memory_budget: Option<u64>,
+    /// Seconds that visits have at the end to get the answers that they wait for; the relay gives them 30
+    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_GRACE.as_secs(), value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_SECONDS))]
+    drain_grace: u64,
 }
 
 /// What the command line means.
@@ -124,6 +131,7 @@ impl Publish {
         config.known_relays = Some(relay::known(&data));
         self.ways.apply(&mut config);
         config.congestion = self.congestion;
+        config.timeouts.drain_grace = Duration::from_secs(self.drain_grace);
         if let Some(mebibytes) = self.memory_budget {
             config.memory_budget = mebibytes.saturating_mul(1 << 20);
         }

@@ -149,9 +149,19 @@ impl Agent {
         self.serves().await.swap_remove(0)
     }
 
+    /// How it stands, now and at each change.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Asks it to end, and waits for nothing.
+    pub fn leaves(&self) {
+        self.shutdown.cancel();
+    }
+
     /// Asks it to end, and waits until it has.
     pub async fn stop(mut self) {
-        self.shutdown.cancel();
+        self.leaves();
         let ended = soon("the agent ends", &mut self.running).await;
         ended.expect("no panic").expect("no refusal");
     }

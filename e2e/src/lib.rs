@@ -11,6 +11,7 @@
 //!   ClientHellos, and cuts them anew.
 //! * [`origin`] is the local service: echo, HTTP, or a closure. [`stage`] sets all up for a story
 //!   that plays the local service itself.
+//! * [`held`] is one whose answers wait for the story, and [`two_relays`] share a name.
 //! * [`peer`] is an agent made by hand, [`false_relay`] a relay, for what real ones would never do;
 //!   [`arrival`] is a visit to such an agent.
 //! * [`stranger`] is an agent on other TLS, QUIC and HTTP/2 stacks than ours; [`steady`] is a
@@ -31,6 +32,7 @@ pub mod false_relay;
 pub mod firewall;
 pub mod forward_proxy;
 pub mod haproxy;
+pub mod held;
 pub mod hello;
 #[cfg(target_os = "linux")]
 pub mod netsim;
@@ -50,4 +52,5 @@ pub mod steady;
 pub mod stranger;
 pub mod tools;
 pub mod transport;
+pub mod two_relays;
 pub mod visitor;

@@ -21,6 +21,8 @@ pub struct Relay {
     pub api: SocketAddr,
     /// Where visitors come.
     pub public: SocketAddr,
+    /// Where it tells how it is, if it was asked to.
+    pub admin: Option<SocketAddr>,
     /// By which agents know it.
     pub fingerprint: KeyFingerprint,
     shutdown: CancellationToken,
@@ -67,11 +69,13 @@ pub async fn relay_with(change: impl FnOnce(&mut Config)) -> Relay {
     eventually("the relay binds", binds).await;
     let server = bound.expect("binds");
     let (api, public) = (server.addresses().api, server.addresses().public[0]);
+    let admin = server.addresses().admin;
     let (fingerprint, shutdown) = (server.fingerprint(), CancellationToken::new());
     let running = tokio::spawn(server.run(shutdown.clone()));
     Relay {
         api,
         public,
+        admin,
         fingerprint,
         shutdown,
         running,
@@ -79,9 +83,19 @@ pub async fn relay_with(change: impl FnOnce(&mut Config)) -> Relay {
 }
 
 impl Relay {
+    /// Asks it to end, and waits for nothing.
+    pub fn drains(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Whether it has not ended yet.
+    pub fn runs(&self) -> bool {
+        !self.running.is_finished()
+    }
+
     /// Asks it to end, and waits until it has.
     pub async fn stop(mut self) {
-        self.shutdown.cancel();
+        self.drains();
         (&mut self.running)
             .await
             .expect("the relay ends without a panic")

@@ -202,6 +202,12 @@ pub async fn pour_until_stuck(sink: &mut (impl AsyncWrite + Unpin)) -> std::io::
 /// A writer that gets nothing written for so long is taken to be stuck.
 const STUCK: Duration = Duration::from_millis(500);
 
+/// Nothing comes and nothing ends for so long.
+pub async fn stays_silent(stream: &mut (impl AsyncRead + Unpin), long: Duration) {
+    let read = tokio::time::timeout(long, stream.read_u8()).await;
+    assert!(read.is_err(), "it should have stayed silent: {read:?}");
+}
+
 /// Reads exactly so many bytes, soon.
 pub async fn sip(source: &mut (impl AsyncRead + Unpin), bytes: usize) {
     let mut buffer = vec![0; bytes];

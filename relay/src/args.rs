@@ -1,9 +1,10 @@
 //! The command line of `server`, and what it means.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::Parser;
@@ -17,7 +18,7 @@ use tunnel_common::quic::Congestion;
 use tunnel_server::admission::allow_list::AllowList;
 use tunnel_server::admission::{Admission, Open};
 use tunnel_server::cert;
-use tunnel_server::config::{self, Config, Suffixes};
+use tunnel_server::config::{self, Config, DRAIN_GRACE, Suffixes};
 use tunnel_server::proxies::TrustedProxy;
 use tunnel_server::reset_keys::ResetKeys;
 
@@ -25,6 +26,8 @@ use crate::clients::{self, Clients, KEY_FILE};
 
 /// Where the keys are, in the data folder, by which agents learn that the relay has crashed.
 const RESET_KEY_FILE: &str = "reset.key";
+/// The longest time that may be given to an end: an hour, as long as a silent visit lives.
+const MAX_DRAIN_SECONDS: u64 = 3600;
 
 /// The relay of a self-hosted reverse tunnel.
 ///
@@ -92,6 +95,15 @@ struct Serve {
     /// Mebibytes that visitors who do not read may pin [default: a quarter of the memory]
     #[arg(long)]
     memory_budget: Option<u64>,
+    /// Address at which load balancers ask /healthz and /readyz over HTTP, host:port [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    admin_addr: Option<SocketAddr>,
+    /// Seconds for which a relay that is to end still takes visitors, so that balancers and DNS notice
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_SECONDS))]
+    drain_delay: u64,
+    /// Seconds that visits then have to get the answers that they wait for
+    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_GRACE.as_secs(), value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_SECONDS))]
+    drain_grace: u64,
 }
 
 /// What the command line means.
@@ -167,6 +179,9 @@ impl Serve {
         if !self.domain_suffix.is_empty() {
             config.suffixes = Suffixes::These(self.domain_suffix);
         }
+        config.admin_addr = self.admin_addr;
+        config.drain_delay = Duration::from_secs(self.drain_delay);
+        config.drain_grace = Duration::from_secs(self.drain_grace);
         if let Some(mebibytes) = self.memory_budget {
             config.memory_budget = mebibytes.saturating_mul(1 << 20);
         }
@@ -290,7 +305,8 @@ mod tests {
     fn flags_reach_the_configuration() {
         let flags = "--bind-addr :: --api-port 1 --pub-port 2 --alpn-port 3 --domain-suffix A.example \
                      --domain-suffix b.example --advertise-port 443 --memory-budget 5 --congestion cubic \
-                     --trusted-proxy 10.0.0.0/8 --trusted-proxy 2001:db8::1";
+                     --trusted-proxy 10.0.0.0/8 --trusted-proxy 2001:db8::1 \
+                     --admin-addr [::1]:9 --drain-delay 7 --drain-grace 8";
         let Setup { config, reached_at } = parse(flags).expect("is complete");
         assert_eq!(
             (config.api_port, config.pub_port, config.alpn_port),
@@ -305,6 +321,11 @@ mod tests {
         assert_eq!(config.congestion, Congestion::Cubic);
         let proxies = ["10.0.0.0/8", "2001:db8::1/128"].map(|p| p.parse().expect("a network"));
         assert_eq!(config.trusted_proxies, proxies);
+        assert_eq!(config.admin_addr, "[::1]:9".parse().ok());
+        assert_eq!(
+            (config.drain_delay, config.drain_grace),
+            (Duration::from_secs(7), Duration::from_secs(8))
+        );
         assert_eq!(reached_at, "a.example");
     }
 

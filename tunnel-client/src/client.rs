@@ -168,7 +168,9 @@ impl Client {
     }
 
     /// Serves until `shutdown` fires, through all outages. Only refusals that stand end it before, of every
-    /// relay. Dropping the future resets what is live.
+    /// relay. Then the relays are told to send nobody more, and visits have
+    /// [`Timeouts::drain_grace`](crate::config::Timeouts::drain_grace) for the answers that they wait for.
+    /// Dropping the future resets what is live.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RefusedByRelay> {
         let host = Host::new();
         let keeping = async {

@@ -19,6 +19,9 @@ use crate::relay_addr::RelayAddr;
 use crate::resolve::{Resolve, SystemResolver};
 use crate::tls_mode::TlsMode;
 
+/// The default of [`Timeouts::drain_grace`].
+pub const DRAIN_GRACE: Duration = Duration::from_secs(30);
+
 /// The default of [`Config::pool_size`].
 pub const POOL_SIZE: u16 = 4;
 
@@ -182,6 +185,9 @@ pub struct Timeouts {
     pub local_dial: Duration,
     /// At the end, for the relay to hear of it: 1 s.
     pub goodbye: Duration,
+    /// At the end, for visits to get the answers that they wait for, before they are reset: 30 s, which
+    /// is what a relay gives.
+    pub drain_grace: Duration,
     /// Between two attempts to reach the relay.
     pub redial: Redial,
     /// The tunnel's.
@@ -227,6 +233,7 @@ impl Default for Timeouts {
             visitor_tls: Duration::from_secs(10),
             local_dial: Duration::from_secs(5),
             goodbye: Duration::from_secs(1),
+            drain_grace: DRAIN_GRACE,
             redial: Redial::default(),
             quic: QuicTimeouts::default(),
             splice: splice::Timeouts::default(),

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, debug_span, info, warn};
 use tunnel_common::budget::TunnelBudget;
 use tunnel_common::splice::buffer::BufferPool;
 use tunnel_common::splice::duplex::DuplexEnd;
 use tunnel_common::splice::end::{AnyEnd, End as _};
-use tunnel_common::splice::options::Options;
+use tunnel_common::splice::options::{Options, Sight};
 use tunnel_common::splice::pump::Splice;
 use tunnel_common::stream::header::{HeaderError, StreamHeader};
 use tunnel_common::stream::tunnel::TunnelStream;
@@ -86,8 +87,17 @@ impl Unserved {
     }
 }
 
+/// What a visit has of its tunnel.
+#[derive(Clone, Debug)]
+pub(crate) struct Carriage {
+    /// Where stalled bytes are booked.
+    pub(crate) budget: TunnelBudget,
+    /// Fires when visits should end as soon as nobody waits for anything.
+    pub(crate) parting: CancellationToken,
+}
+
 /// Serves one stream. Dropping the future resets it, and the local connection.
-pub(crate) async fn serve(mut stream: TunnelStream, venue: Arc<Venue>, budget: TunnelBudget) {
+pub(crate) async fn serve(mut stream: TunnelStream, venue: Arc<Venue>, carriage: Carriage) {
     let (header, endpoint) = match read_header(&mut stream, &venue).await {
         Ok(read) => read,
         Err(error) => {
@@ -96,7 +106,7 @@ pub(crate) async fn serve(mut stream: TunnelStream, venue: Arc<Venue>, budget: T
         }
     };
     let span = debug_span!("visit", id = %header.visit, visitor = %header.visitor);
-    attend(stream, &header, endpoint, &venue, budget)
+    attend(stream, &header, endpoint, &venue, carriage)
         .instrument(span)
         .await;
 }
@@ -106,14 +116,20 @@ async fn attend(
     header: &StreamHeader,
     endpoint: &Endpoint,
     venue: &Venue,
-    budget: TunnelBudget,
+    carriage: Carriage,
 ) {
     let Some(mut visitor) = meet(stream, endpoint, venue).await else {
         return;
     };
     let alpn = visitor.alpn.as_deref();
     match venue.dial_local(endpoint, header, alpn).await {
-        Ok(local) => splice(visitor.end, local, venue, budget).await,
+        Ok(local) => {
+            let sight = match endpoint.visitor_tls() {
+                Some(_) => Sight::Clear,
+                None => Sight::Opaque,
+            };
+            splice((visitor.end, local), sight, venue, carriage).await;
+        }
         Err(error) => {
             debug!(%error, "the visitor was turned away");
             visitor.end.abort(error.code());
@@ -174,14 +190,27 @@ async fn end_tls(stream: TunnelStream, tls: Arc<ServerConfig>, venue: &Venue) ->
     }
 }
 
-async fn splice(visitor: AnyEnd, local: AnyEnd, venue: &Venue, budget: TunnelBudget) {
+async fn splice(
+    (visitor, local): (AnyEnd, AnyEnd),
+    sight: Sight,
+    venue: &Venue,
+    carriage: Carriage,
+) {
+    let Carriage { budget, parting } = carriage;
     let options = Options {
         pool: venue.pool.clone(),
         budget,
         timeouts: venue.timeouts.splice,
         meter: Arc::default(),
     };
-    let ended = Splice::new(visitor, local, options).await;
+    let mut splice = Splice::new(visitor, local, options);
+    let ended = tokio::select! {
+        ended = &mut splice => ended,
+        () = parting.cancelled() => {
+            splice.close_when_idle(sight);
+            splice.await
+        }
+    };
     debug!(
         to_local = ended.a_to_b, to_visitor = ended.b_to_a,
         cause = ?ended.cause, "visit over"

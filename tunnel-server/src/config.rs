@@ -1,6 +1,6 @@
 //! What an operator may choose, with the defaults.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,9 @@ use crate::reset_keys::ResetKeys;
 const HANDSHAKES_PER_SECOND: NonZeroU32 = NonZeroU32::new(200).expect("not zero");
 /// The default of [`Config::handshake_burst`].
 const HANDSHAKE_BURST: NonZeroU32 = NonZeroU32::new(500).expect("not zero");
+
+/// The default of [`Config::drain_grace`].
+pub const DRAIN_GRACE: Duration = Duration::from_secs(30);
 
 /// The configuration of one relay.
 #[derive(Clone, Debug)]
@@ -62,6 +65,13 @@ pub struct Config {
     pub memory_budget: u64,
     /// Visits at one time; more wait to be accepted.
     pub max_visits: usize,
+    /// Where load balancers and supervisors ask about the relay's health, `/healthz` and `/readyz` over
+    /// HTTP; port 0 takes a free one. Nowhere unless it is set.
+    pub admin_addr: Option<SocketAddr>,
+    /// How long a relay that is to end still takes visitors, so that balancers and DNS notice: 0.
+    pub drain_delay: Duration,
+    /// How long visits then have to get the answers that they wait for, before they are reset: 30 s.
+    pub drain_grace: Duration,
     /// How long the relay waits for what.
     pub timeouts: Timeouts,
     /// Where the date comes from.
@@ -167,6 +177,9 @@ impl Config {
             congestion: Congestion::default(),
             memory_budget: tunnel_common::process::default_memory_budget(),
             max_visits: max_visits(1024),
+            admin_addr: None,
+            drain_delay: Duration::ZERO,
+            drain_grace: DRAIN_GRACE,
             timeouts: Timeouts::default(),
             clock: Clock::system(),
         }

@@ -3,18 +3,20 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::Endpoint;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use tunnel_common::budget::{Carrier, MemoryBudget};
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::wire::code::Code;
 
+use crate::admin::health;
 use crate::agent::bind::{ApiError, ApiPort};
 use crate::agent::{acceptor, h2};
 use crate::config::Config;
@@ -45,6 +47,14 @@ pub enum BindError {
     /// A port for visitors is not to be had.
     #[error("the public port (TCP {address}) can not be bound: {source}")]
     Public {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The port for questions about the relay's health is not to be had.
+    #[error("the admin port (TCP {address}) can not be bound: {source}")]
+    Admin {
         /// Where.
         address: SocketAddr,
         /// Why.
@@ -87,8 +97,11 @@ pub struct Server {
     endpoint: Endpoint,
     api: Option<TcpListener>,
     listeners: Vec<TcpListener>,
+    admin: Option<TcpListener>,
     addresses: Addresses,
     max_visits: usize,
+    drain_delay: Duration,
+    drain_grace: Duration,
     state: Arc<State>,
 }
 
@@ -99,6 +112,8 @@ pub struct Addresses {
     pub api: SocketAddr,
     /// For visitors, TCP; the one whose port URLs name comes first.
     pub public: Vec<SocketAddr>,
+    /// For questions about the relay's health, TCP, if that is wanted.
+    pub admin: Option<SocketAddr>,
 }
 
 impl Server {
@@ -109,6 +124,8 @@ impl Server {
         let window = budget.first_window(Carrier::Quic);
         let public = PublicPorts::bind(config)?;
         let api = ApiPort::bind(config, &public.addresses, window)?;
+        let admin = config.admin_addr.map(bind_admin).transpose()?;
+        let (admin, admin_address) = admin.unzip();
         let port = config.advertise_port.unwrap_or(public.addresses[0].port());
         let names = Names::new(config.suffixes.clone(), port).with_own(config.own_names.clone());
         let state = State::new(
@@ -123,11 +140,15 @@ impl Server {
             endpoint: api.endpoint,
             api: api.listener,
             listeners: public.listeners,
+            admin,
             addresses: Addresses {
                 api: api.address,
                 public: public.addresses,
+                admin: admin_address,
             },
             max_visits: config.max_visits,
+            drain_delay: config.drain_delay,
+            drain_grace: config.drain_grace,
             state: Arc::new(state.map_err(|_| BindError::Random)?),
         })
     }
@@ -142,39 +163,26 @@ impl Server {
         self.state.fingerprint
     }
 
-    /// Serves until `shutdown` fires, then takes nobody new, ends what is live and returns. An error
-    /// means that agents can not be served any more.
+    /// Serves until `shutdown` fires, then drains: takes nobody new, lets visits get the answers that
+    /// they wait for, ends what is left after [`Config::drain_grace`], and returns. An error means that
+    /// agents can not be served any more.
     ///
     /// Dropping the future instead leaves tasks running until the runtime ends.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ApiSocketLost> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), ApiSocketLost> {
+        self.listen();
         let Self {
-            endpoint,
-            api,
-            listeners,
-            max_visits,
-            state,
-            ..
+            endpoint, state, ..
         } = self;
-        let permits = Arc::new(Semaphore::new(max_visits));
-        for listener in listeners {
-            let accepting =
-                listener::accept(listener, permits.clone(), state.clone(), visit::serve);
-            state.tasks.spawn(accepting);
-        }
-        if let Some(api) = api {
-            let permits = Arc::new(Semaphore::new(
-                (max_visits / API_SHARE).max(MIN_API_CONNECTIONS),
-            ));
-            let serve = |tcp, address, state| h2::serve(Bytes::new(), tcp, address, state);
-            let accepting = listener::accept(api, permits, state.clone(), serve);
-            state.tasks.spawn(accepting);
-        }
         state.tasks.spawn(keep_up_admission(state.clone()));
         let agents = acceptor::accept_agents(endpoint.clone(), state.clone());
         let agents = state.tasks.spawn(agents);
 
+        let ending = async {
+            shutdown.cancelled().await;
+            drain(&state, self.drain_delay, self.drain_grace).await;
+        };
         let outcome = tokio::select! {
-            () = shutdown.cancelled() => Ok(()),
+            () = ending => Ok(()),
             _ = agents => Err(ApiSocketLost),
         };
         info!(
@@ -193,6 +201,50 @@ impl Server {
         // What is not acknowledged by then will time out at the other end.
         let _ = timeout(goodbye, endpoint.wait_idle()).await;
         outcome
+    }
+
+    /// Accepts connections at all TCP ports.
+    fn listen(&mut self) {
+        let (state, end) = (&self.state, self.state.drain.closed());
+        let permits = Arc::new(Semaphore::new(self.max_visits));
+        for listener in self.listeners.drain(..) {
+            let (permits, end) = (permits.clone(), end.clone());
+            let accepting = listener::accept(listener, permits, state.clone(), end, visit::serve);
+            state.tasks.spawn(accepting);
+        }
+        if let Some(api) = self.api.take() {
+            let share = (self.max_visits / API_SHARE).max(MIN_API_CONNECTIONS);
+            let permits = Arc::new(Semaphore::new(share));
+            let serve = |tcp, address, state| h2::serve(Bytes::new(), tcp, address, state);
+            let accepting = listener::accept(api, permits, state.clone(), end.clone(), serve);
+            state.tasks.spawn(accepting);
+        }
+        if let Some(admin) = self.admin.take() {
+            let permits = Arc::new(Semaphore::new(health::MAX_CONNECTIONS));
+            // To the very end: balancers go on asking while the relay drains.
+            let (state, end) = (state.clone(), state.shutdown.clone());
+            let accepting = listener::accept(admin, permits, state, end, health::serve);
+            self.state.tasks.spawn(accepting);
+        }
+    }
+}
+
+/// Takes the steps of [`drain`](crate::drain), up to the shutdown.
+async fn drain(state: &State, delay: Duration, grace: Duration) {
+    let (visits, agents) = (state.visits.len(), state.registry.agents());
+    info!(visits, agents, ?delay, ?grace, "the relay drains");
+    state.drain.begin();
+    if !delay.is_zero() {
+        sleep(delay).await;
+    }
+    state.drain.close();
+    let were_there = state.visits.are_there();
+    if timeout(grace, state.visits.gone()).await.is_err() {
+        let visits = state.visits.len();
+        warn!(visits, "the grace is over; visits that are left are cut");
+    } else if were_there {
+        // What the last of them sent to the agent may still be on its way.
+        sleep(state.timeouts.splice.arrival).await;
     }
 }
 
@@ -249,11 +301,17 @@ impl PublicPorts {
 
 fn bind_public(config: &Config, port: u16) -> Result<(TcpListener, SocketAddr), BindError> {
     let address = SocketAddr::new(config.bind_addr, port);
-    let bound = listener::bind(address)
-        .and_then(TcpListener::from_std)
-        .and_then(|listener| {
-            let address = listener.local_addr()?;
-            Ok((listener, address))
-        });
-    bound.map_err(|source| BindError::Public { address, source })
+    bind_tcp(address).map_err(|source| BindError::Public { address, source })
+}
+
+fn bind_admin(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BindError> {
+    let bound = bind_tcp(address).map_err(|source| BindError::Admin { address, source })?;
+    info!(address = %bound.1, "/healthz and /readyz tell how the relay is");
+    Ok(bound)
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::from_std(listener::bind(address)?)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }

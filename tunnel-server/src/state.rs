@@ -17,6 +17,7 @@ use crate::admission::Admission;
 use crate::agent::registry::Registry;
 use crate::agent::turns::Turns;
 use crate::config::{Config, Timeouts};
+use crate::drain::Drain;
 use crate::log_limit::LogLimit;
 use crate::names::Names;
 use crate::proxies::TrustedProxy;
@@ -61,7 +62,9 @@ pub(crate) struct State {
     pub(crate) timeouts: Timeouts,
     /// Every task of the relay.
     pub(crate) tasks: TaskTracker,
-    /// Fires when the relay is to end.
+    /// How far the relay is on its way to the end.
+    pub(crate) drain: Drain,
+    /// Fires when the relay is to end at once.
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -92,6 +95,7 @@ impl State {
             congestion: config.congestion,
             timeouts: config.timeouts,
             tasks: TaskTracker::new(),
+            drain: Drain::default(),
             shutdown: CancellationToken::new(),
         })
     }

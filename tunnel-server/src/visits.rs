@@ -8,6 +8,8 @@ use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tunnel_common::identity::ClientId;
 use tunnel_common::splice::options::Meter;
 use tunnel_common::stream::header::VisitId;
@@ -18,6 +20,8 @@ use tunnel_common::wire::frame::EndpointRef;
 #[derive(Debug)]
 pub(crate) struct Visits {
     live: DashMap<VisitId, Arc<Visit>>,
+    /// Whoever is here, from accept on.
+    present: TaskTracker,
     prefix: [u8; 8],
     next: AtomicU64,
 }
@@ -40,6 +44,7 @@ impl Visits {
     pub(crate) fn new(prefix: [u8; 8]) -> Self {
         Self {
             live: DashMap::new(),
+            present: TaskTracker::new(),
             prefix,
             next: AtomicU64::new(0),
         }
@@ -52,6 +57,22 @@ impl Visits {
         id[..8].copy_from_slice(&self.prefix);
         id[8..].copy_from_slice(&number.to_be_bytes());
         VisitId(id)
+    }
+
+    /// A visitor is here, until the token is dropped; what he wants is not known yet.
+    pub(crate) fn arrives(&self) -> TaskTrackerToken {
+        self.present.token()
+    }
+
+    /// Whether any visitor is here.
+    pub(crate) fn are_there(&self) -> bool {
+        !self.present.is_empty()
+    }
+
+    /// Ready when no visitor is here any more. Cancel safe.
+    pub(crate) async fn gone(&self) {
+        self.present.close();
+        self.present.wait().await;
     }
 
     /// Enters a visit, until the guard is dropped.
@@ -146,6 +167,20 @@ mod tests {
         assert_eq!(second.ended().await, Code::Draining);
         drop(second);
         assert_eq!(table.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_visitor_is_there_before_he_is_known_and_until_he_has_gone() {
+        let table = Visits::new([1; 8]);
+        let here = table.arrives();
+        assert!(table.are_there());
+        let gone = table.gone();
+        tokio::pin!(gone);
+        let is_gone = tokio::time::timeout(std::time::Duration::ZERO, &mut gone);
+        assert!(is_gone.await.is_err());
+        drop(here);
+        gone.await;
+        assert!(!table.are_there());
     }
 
     #[test]

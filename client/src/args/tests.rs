@@ -52,7 +52,7 @@ fn flags_reach_the_configuration() {
     let pin = KeyFingerprint::of_spki(b"a key");
     let flags = format!(
         "--server relay.example --server-fingerprint {pin} --local 8080 --domain-suffix a.example \
-         --alpn h2,http/1.1 --memory-budget 7 --congestion cubic"
+         --alpn h2,http/1.1 --memory-budget 7 --congestion cubic --drain-grace 9"
     );
     let config = parse(&folder(), &flags).expect("is complete");
     assert_eq!(config.relays[0].address.to_string(), "relay.example:4433");
@@ -62,6 +62,7 @@ fn flags_reach_the_configuration() {
     assert_eq!(config.endpoint.suffix, "a.example".parse().ok());
     assert_eq!(config.memory_budget, 7 << 20);
     assert_eq!(config.congestion, Congestion::Cubic);
+    assert_eq!(config.timeouts.drain_grace.as_secs(), 9);
 }
 
 #[test]

@@ -13,7 +13,9 @@ use e2e::pair::serving;
 use e2e::poll::until_ok;
 use e2e::process::{client, folder};
 use e2e::relay::{relay, relay_with};
-use e2e::stage::{drain, drain_to_reset, patient, patient_stage, pour, report, sip};
+use e2e::stage::{
+    Stage, drain, drain_to_reset, patient, patient_stage, pour, report, sip, stage_with,
+};
 use e2e::transport::Over;
 use e2e::visitor::{get, visit};
 use rstest::rstest;
@@ -66,12 +68,25 @@ async fn an_agent_that_vanishes_resets_both_ends_of_its_visits(
     drain_to_reset(&mut local).await;
 }
 
+/// A patient stage, but for the time that visits have when one of the two is to end: none.
+async fn graceless_stage(over: Over) -> Stage {
+    let relay = |config: &mut tunnel_server::config::Config| {
+        config.timeouts.splice = patient();
+        config.drain_grace = Duration::ZERO;
+    };
+    stage_with(over, relay, |config| {
+        config.timeouts.splice = patient();
+        config.timeouts.drain_grace = Duration::ZERO;
+    })
+    .await
+}
+
 #[rstest]
 #[tokio::test]
-async fn an_agent_that_is_stopped_resets_both_ends_of_its_visits_at_once(
+async fn an_agent_that_is_stopped_without_grace_resets_both_ends_of_its_visits_at_once(
     #[values(Over::Quic, Over::H2)] over: Over,
 ) {
-    let mut stage = patient_stage(over).await;
+    let mut stage = graceless_stage(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     pour(&mut local, 10_000).await.expect("answers");
     sip(&mut visitor, 10_000).await;
@@ -84,10 +99,10 @@ async fn an_agent_that_is_stopped_resets_both_ends_of_its_visits_at_once(
 
 #[rstest]
 #[tokio::test]
-async fn a_relay_that_is_stopped_resets_both_ends_of_its_visits_at_once(
+async fn a_relay_that_is_stopped_without_grace_resets_both_ends_of_its_visits_at_once(
     #[values(Over::Quic, Over::H2)] over: Over,
 ) {
-    let mut stage = patient_stage(over).await;
+    let mut stage = graceless_stage(over).await;
     let (mut visitor, mut local) = stage.visit().await;
     pour(&mut local, 10_000).await.expect("answers");
     sip(&mut visitor, 10_000).await;

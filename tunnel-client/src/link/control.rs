@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, interval, timeout};
-use tracing::{debug, info, warn};
+use tracing::debug;
 use tunnel_common::escape::Escaped;
 use tunnel_common::stream::control::{ControlRecv, ControlSend};
 use tunnel_common::wire::control::{ControlError, ControlReader, ControlWriter};
 use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Wanted, Welcome};
 
 use super::connection::{Closed, Connection};
+use super::draining::Spread;
 use crate::config::Timeouts;
 
 /// Frames other than Ping and Pong that a relay may send within [`RATE_WINDOW`]: each is work and a
@@ -38,6 +39,22 @@ pub(crate) enum ControlFailure {
     /// The relay does not take us in, or no longer.
     #[error("the relay refuses: {}", Escaped(&.0.text))]
     Refused(Refused),
+}
+
+/// The question behind which the relay knows that we leave.
+const LEAVING_NONCE: u64 = u64::MAX;
+
+/// What a relay says to a tunnel that serves.
+#[derive(Debug)]
+pub(super) enum News {
+    /// What it grants has changed.
+    Granted(Vec<Granted>),
+    /// It is about to stop.
+    Draining(Spread),
+    /// It sends no more visits, and wants those that are here to come to their end.
+    Leaving,
+    /// It has heard that we leave.
+    Heard,
 }
 
 /// Both halves of the control stream of a tunnel that serves.
@@ -99,7 +116,11 @@ impl Control {
         let asking = async {
             let wanted = Frame::Wanted { rev: REV, wanted };
             self.writer.send(&wanted).await?;
-            self.next_grant().await
+            loop {
+                if let News::Granted(granted) = self.next().await? {
+                    return Ok(granted);
+                }
+            }
         };
         let asked = timeout(timeouts.welcome, asking);
         asked.await.map_err(|_| ControlFailure::Timeout)?
@@ -131,11 +152,11 @@ impl Control {
         proved.map_err(|_| ControlFailure::Timeout)?
     }
 
-    /// The next change of what is granted to us; everything else is answered here. More than 60 frames
+    /// What the relay says that changes anything; everything else is answered here. More than 60 frames
     /// in a minute, Ping and Pong not counted, are an error.
     ///
-    /// Ends only with the tunnel. Cancel safe: a frame that is being sent goes out with the next.
-    pub(crate) async fn next_grant(&mut self) -> Result<Vec<Granted>, ControlFailure> {
+    /// Cancel safe: a frame that is being sent goes out with the next.
+    pub(super) async fn next(&mut self) -> Result<News, ControlFailure> {
         loop {
             let frame = self.reader.next().await?;
             if !matches!(frame, Some(Frame::Ping { .. } | Frame::Pong { .. })) {
@@ -147,12 +168,15 @@ impl Control {
                     if rev >= REV && self.granted.as_ref() != Some(&granted) =>
                 {
                     self.granted = Some(granted.clone());
-                    return Ok(granted);
+                    return Ok(News::Granted(granted));
                 }
                 Some(Frame::Granted { .. }) => debug!("the relay grants nothing new"),
                 Some(Frame::Refused(refused)) => return Err(ControlFailure::Refused(refused)),
-                Some(Frame::Draining { spread }) => info!(spread, "the relay is about to stop"),
-                Some(Frame::Leaving) => info!("the relay stops"),
+                Some(Frame::Draining { spread }) => {
+                    return Ok(News::Draining(Spread::of_milliseconds(spread)));
+                }
+                Some(Frame::Leaving) => return Ok(News::Leaving),
+                Some(Frame::Pong { nonce }) if nonce == LEAVING_NONCE => return Ok(News::Heard),
                 Some(_) => debug!("a frame that an agent does not act on"),
                 None => {
                     return Err(ControlFailure::Protocol(
@@ -163,16 +187,12 @@ impl Control {
         }
     }
 
-    /// Tells the relay to send no more visitors, and waits until it has heard.
-    pub(crate) async fn leave(mut self, timeouts: &Timeouts) {
-        let leaving = async {
-            self.writer.send(&Frame::Leaving).await?;
-            self.writer.into_inner().end().await;
-            Ok::<_, ControlError>(())
-        };
-        if timeout(timeouts.goodbye, leaving).await.is_err() {
-            warn!("the relay did not hear that we leave");
-        }
+    /// Tells the relay to send no more visitors. When it has heard, there are [`News`] of it.
+    pub(super) async fn leave(&mut self) -> Result<(), ControlFailure> {
+        self.writer.send(&Frame::Leaving).await?;
+        let nonce = LEAVING_NONCE;
+        self.writer.send(&Frame::Ping { nonce }).await?;
+        Ok(())
     }
 }
 

@@ -24,6 +24,7 @@ use tunnel_common::wire::frame::Refused;
 use super::backoff::Backoff;
 use super::control::ControlFailure;
 use super::dial::Ready;
+use super::draining::Spread;
 use super::lost::Lost;
 use super::policy::{End, Probing, Way};
 use super::pool::{Current, Pool, SERVED_LONG_ENOUGH};
@@ -49,6 +50,8 @@ pub(crate) struct Keeper {
     /// When the attempt began, or the tunnel was lost, after which it waits.
     since: Instant,
     probing: Probing,
+    /// What the relay said that has stopped.
+    draining: Option<Spread>,
     /// The newest that was taken.
     epoch: u64,
     /// Those that serve, and those that are retired and still have visits.
@@ -74,6 +77,7 @@ impl Keeper {
             probing: Probing::new(timeouts.quic_probe),
             host,
             since: now,
+            draining: None,
             link,
             shutdown,
             epoch: 0,
@@ -103,7 +107,11 @@ impl Keeper {
 
     /// Waits before the next attempt.
     async fn wait(&mut self, lost: &Lost) {
-        let wait = lost.wait(&mut self.backoff, self.since);
+        let wait = match self.draining.take().filter(|_| lost.is_draining()) {
+            // All its agents come back at once, unless each waits for a time of its own.
+            Some(spread) => spread.wait(fastrand::f64()),
+            None => lost.wait(&mut self.backoff, self.since),
+        };
         let relay = self.link.dialler.relay();
         // The reason comes last: it may end with a command to be pasted.
         match wait.is_zero() {
@@ -153,12 +161,13 @@ impl Keeper {
     fn begin(&mut self, tunnel: Tunnel) -> Current {
         let (epoch, way) = (self.epoch, tunnel.way());
         let pool = Pool::new(self.link.clone(), way, epoch, self.shutdown.clone());
-        let (retire, pulses) = (pool.retire(), pool.pulses());
+        let (retire, pulses, draining) = (pool.retire(), pool.pulses(), pool.draining());
         let running = self.pools.spawn(pool.keep(tunnel).in_current_span());
         Current {
             way,
             begun: Instant::now(),
             pulses,
+            draining,
             retire,
             running,
         }
@@ -188,11 +197,13 @@ impl Keeper {
             epoch,
             pools,
             host,
+            shutdown,
             ..
         } = self;
+        let seeking = Box::pin(seek(link, current, probing, epoch, host));
         tokio::select! {
             why = over(pools, current) => Next::Over(why),
-            ready = seek(link, current, probing, epoch, host) => Next::Better(Box::new(ready)),
+            Some(ready) = shutdown.run_until_cancelled(seeking) => Next::Better(Box::new(ready)),
         }
     }
 
@@ -238,6 +249,7 @@ impl Keeper {
 
     /// `current` serves no more, for this reason unless we wanted it so.
     fn has_ended(&mut self, current: &Current, why: Option<&Lost>) {
+        self.draining = current.draining.spread();
         let served = current.begun.elapsed();
         if served >= SERVED_LONG_ENOUGH {
             self.backoff.served(Instant::now());

@@ -84,6 +84,14 @@ impl Lost {
         matches!(self.control_failure(), Some(ControlFailure::Timeout))
     }
 
+    /// Whether the relay has stopped, having said so.
+    pub(super) fn is_draining(&self) -> bool {
+        match self.control_failure() {
+            Some(ControlFailure::Connection(closed)) => closed.code == Some(Code::Draining),
+            _ => false,
+        }
+    }
+
     /// Whether the relay, or the network, has just fallen silent.
     pub(super) fn is_silence(&self) -> bool {
         match self.control_failure() {

@@ -6,6 +6,8 @@ mod connection;
 mod control;
 pub(crate) mod dial;
 pub mod dial_error;
+mod draining;
+mod farewell;
 mod grant;
 pub(crate) mod h2;
 pub(crate) mod keeper;

@@ -21,11 +21,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::backoff::Backoff;
+use super::draining::Draining;
 use super::lost::Lost;
 use super::policy::Way;
 use super::pulse::Pulses;
 use super::shared::{Link, Place};
-use super::tunnel::Tunnel;
+use super::tunnel::{Reins, Tunnel};
 
 /// A tunnel that served for less is no sign that all is well: the waits go on growing.
 pub(super) const SERVED_LONG_ENOUGH: Duration = Duration::from_secs(10);
@@ -41,6 +42,7 @@ pub(super) struct Pool {
     epoch: u64,
     serving: AtomicUsize,
     pulses: Pulses,
+    draining: Draining,
     /// Fires when every tunnel should say goodbye and go.
     shutdown: CancellationToken,
     /// Fires when no tunnel that is lost should be replaced any more.
@@ -56,6 +58,8 @@ pub(super) struct Current {
     pub(super) begun: Instant,
     /// Of its tunnels.
     pub(super) pulses: Pulses,
+    /// Whether its relay is about to stop.
+    pub(super) draining: Draining,
     /// Lets no tunnel of it be replaced any more.
     pub(super) retire: CancellationToken,
     /// Cuts it off.
@@ -71,6 +75,7 @@ impl Pool {
             epoch,
             serving: AtomicUsize::new(0),
             pulses: Pulses::default(),
+            draining: Draining::default(),
             retired: shutdown.child_token(),
             shutdown,
         }
@@ -84,6 +89,11 @@ impl Pool {
     /// Of its tunnels.
     pub(super) fn pulses(&self) -> Pulses {
         self.pulses.clone()
+    }
+
+    /// Whether the relay is about to stop.
+    pub(super) fn draining(&self) -> Draining {
+        self.draining.clone()
     }
 
     /// Serves until none of the tunnels does, and says why the last was lost; `None` when they were
@@ -147,7 +157,12 @@ impl Pool {
         let begun = Instant::now();
         self.pulses.begin(slot, tunnel.pulse());
         self.serving.fetch_add(1, Ordering::AcqRel);
-        let served = tunnel.serve(&self.link, &self.shutdown);
+        let reins = Reins {
+            shutdown: &self.shutdown,
+            retired: &self.retired,
+            draining: &self.draining,
+        };
+        let served = tunnel.serve(&self.link, reins);
         let served = served.await;
         self.serving.fetch_sub(1, Ordering::AcqRel);
         self.pulses.end(slot);

@@ -1,5 +1,5 @@
 //! Looking for a better pool while one serves: QUIC beside HTTP/2, and anything beside a pool that is in
-//! doubt.
+//! doubt, or whose relay is about to stop.
 //!
 //! ```text
 //!            nothing comes                  ┌─▶ a substitute is ready: it takes over
@@ -16,6 +16,7 @@ use tracing::{debug, info};
 use super::backoff::Backoff;
 use super::dial::Ready;
 use super::dial_error::DialError;
+use super::draining::Spread;
 use super::lost::Lost;
 use super::policy::{End, Probing, Way};
 use super::pool::Current;
@@ -74,6 +75,9 @@ pub(super) async fn seek(
                 }
                 why = befalls(host, current) => act(why, current, probing),
                 ready = probe(link, current, probing, epoch) => return ready,
+                spread = current.draining.told() => {
+                    return elsewhere(link, spread, probing, epoch, host.clone()).await;
+                }
             };
             continue;
         };
@@ -227,6 +231,20 @@ async fn speaks(pulses: &Pulses, heard: &[(u16, u64)], within: Duration) {
 /// Whether more has come. That a tunnel has gone is no sign of life.
 fn has_spoken(pulses: &Pulses, heard: &[(u16, u64)]) -> bool {
     pulses.received().iter().any(|one| !heard.contains(one))
+}
+
+/// Looks for another relay behind the name of one that is about to stop, and takes none of us any more.
+async fn elsewhere(
+    link: &Link,
+    spread: Spread,
+    quic: &Probing,
+    epoch: &mut u64,
+    host: Host,
+) -> Ready {
+    let wait = spread.wait(fastrand::f64());
+    info!("looking for another relay in {wait:.1?}");
+    sleep(wait).await;
+    substitute(link, quic, epoch, host).await.0
 }
 
 /// Tries all ways until one is ready; how long that took if it was the first attempt.

@@ -1,5 +1,6 @@
 //! A tunnel that serves: streams become visits, grants become the status.
 
+use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,23 +8,25 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, info, warn};
-use tunnel_common::budget::TunnelBudget;
 use tunnel_common::escape::Escaped;
 use tunnel_common::tls::CertificateError;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::frame::Granted;
 
 use super::connection::{Closed, Connection};
-use super::control::{Control, ControlFailure};
+use super::control::{Control, ControlFailure, News};
 use super::dial::Ready;
+use super::draining::Draining;
+use super::farewell::Farewell;
 use super::grant::{self, OwnUrl};
 use super::policy::Way;
 use super::pulse::Pulse;
 use super::shared::Link;
 use crate::endpoint::{Endpoint, ProveError};
 use crate::status::Published;
-use crate::visit::{self, Venue};
+use crate::visit::{self, Carriage, Venue};
 
 /// Why a tunnel does not serve, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +43,17 @@ pub(crate) enum TunnelError {
     /// The connection has nothing by which keys could be proved.
     #[error("the connection has no exporter")]
     Exporter,
+}
+
+/// By what a pool guides its tunnels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reins<'a> {
+    /// Fires when the tunnel should leave.
+    pub(super) shutdown: &'a CancellationToken,
+    /// Fires when others serve in its place, or it should leave.
+    pub(super) retired: &'a CancellationToken,
+    /// Where it says that the relay is about to stop.
+    pub(super) draining: &'a Draining,
 }
 
 /// A tunnel whose relay has granted what we publish: visitors come. Dropping it cuts it off.
@@ -93,20 +107,18 @@ impl Tunnel {
         self.connection.pulse()
     }
 
-    /// Serves until the tunnel ends (an error) or `shutdown` fires, and closes the connection.
+    /// Serves until the tunnel ends (an error), or its pool wants it to leave and its visits are over or
+    /// have had their time; closes the connection.
     ///
-    /// Its visits end with it. Dropping the future resets them and closes the connection.
-    pub(crate) async fn serve(
-        self,
-        link: &Link,
-        shutdown: &CancellationToken,
-    ) -> Result<(), TunnelError> {
+    /// What is left of its visits ends with it. Dropping the future resets them and closes the
+    /// connection.
+    pub(super) async fn serve(self, link: &Link, reins: Reins<'_>) -> Result<(), TunnelError> {
         let Self {
             connection,
             control,
             ..
         } = self;
-        let served = serve(&connection, control, link, shutdown).await;
+        let served = serve(&connection, control, link, reins).await;
         let goodbye = link.venue.timeouts.goodbye;
         connection.close(Code::Draining, goodbye).await;
         served
@@ -117,42 +129,68 @@ async fn serve(
     connection: &Connection,
     mut control: Control,
     link: &Link,
-    shutdown: &CancellationToken,
+    reins: Reins<'_>,
 ) -> Result<(), TunnelError> {
     let account = link.budget.tunnel(connection.carrier());
-    let mut visits = pin!(accept_visits(connection, &link.venue, &account));
+    let farewell = Farewell::default();
+    let carriage = Carriage {
+        budget: account.clone(),
+        parting: farewell.parting.clone(),
+    };
     let mut windows = account.lower_windows();
     let rewindow = async {
         loop {
             connection.lower_window(windows.next().await);
         }
     };
+    let departing = async {
+        reins.shutdown.cancelled().await;
+        farewell.part(&link.venue.timeouts).await;
+    };
     tokio::select! {
-        error = follow_grants(&mut control, link) => {
-            return Err(root_cause(connection, link, error).await);
+        Err(error) = converse(&mut control, link, reins, &farewell) => {
+            Err(root_cause(connection, link, error).await)
         }
-        error = &mut visits => return Err(ControlFailure::Connection(error).into()),
-        () = rewindow => {}
-        () = shutdown.cancelled() => {}
+        error = accept_visits(connection, &link.venue, &carriage, &farewell.visits) => {
+            Err(ControlFailure::Connection(error).into())
+        }
+        () = rewindow => Ok(()),
+        () = departing => Ok(()),
     }
-    // Visitors who were sent before the relay hears of it are still served meanwhile.
-    tokio::select! {
-        () = control.leave(&link.venue.timeouts) => {}
-        _ = visits => {}
-    }
-    Ok(())
 }
 
-/// Takes each change of what is granted, until the tunnel ends or the relay takes all away.
-async fn follow_grants(control: &mut Control, link: &Link) -> TunnelError {
+/// Acts on what the relay says and tells it when we leave, until the tunnel ends or the relay takes all
+/// away.
+async fn converse(
+    control: &mut Control,
+    link: &Link,
+    reins: Reins<'_>,
+    farewell: &Farewell,
+) -> Result<Infallible, TunnelError> {
+    let mut says_goodbye = pin!(reins.shutdown.cancelled());
+    let mut is_leaving = false;
     loop {
-        let granted = match control.next_grant().await {
-            Ok(granted) => granted,
-            Err(error) => return error.into(),
+        let news = tokio::select! {
+            news = control.next() => news?,
+            () = &mut says_goodbye, if !is_leaving => {
+                is_leaving = true;
+                control.leave().await?;
+                continue;
+            }
         };
-        match published(link, &granted) {
-            Ok(published) => link.is_serving(published),
-            Err(error) => return error,
+        match news {
+            // What others serve by now is not for this tunnel to say.
+            News::Granted(_) if reins.retired.is_cancelled() => {}
+            News::Granted(granted) => link.is_serving(published(link, &granted)?),
+            News::Draining(spread) => {
+                info!("the relay is about to stop");
+                reins.draining.is_told(spread);
+            }
+            News::Leaving => {
+                info!("the relay stops");
+                farewell.parting.cancel();
+            }
+            News::Heard => farewell.heard.cancel(),
         }
     }
 }
@@ -209,15 +247,16 @@ fn publish_at(
 async fn accept_visits(
     connection: &Connection,
     venue: &Arc<Venue>,
-    account: &TunnelBudget,
+    carriage: &Carriage,
+    in_flight: &TaskTracker,
 ) -> Closed {
     let mut visits = JoinSet::new();
     loop {
         tokio::select! {
             stream = connection.accept_visit() => match stream {
                 Ok(stream) => {
-                    let visit = visit::serve(stream, venue.clone(), account.clone());
-                    visits.spawn(visit.in_current_span());
+                    let visit = visit::serve(stream, venue.clone(), carriage.clone());
+                    visits.spawn(in_flight.track_future(visit.in_current_span()));
                 }
                 Err(closed) => return closed,
             },

@@ -233,6 +233,37 @@ impl Direction {
         }
     }
 
+    /// Ends what goes into the sink, though the source has not ended. Only where it
+    /// [rests](Self::rests); what is over stays as it is.
+    pub(super) fn conclude(&mut self) {
+        if self.rests() {
+            self.state = State::Finishing;
+        }
+    }
+
+    /// Throws away what the source sends beyond the end. Ready when it sends no more.
+    pub(super) fn poll_discard(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut impl End,
+        pool: &BufferPool,
+    ) -> Poll<()> {
+        for _ in 0..ROUNDS_PER_POLL {
+            let taken = ready!(source.poll_take(cx, &mut self.held, pool));
+            self.held = Held::Nothing;
+            if !matches!(taken, Ok(1..)) {
+                return Poll::Ready(());
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether all that the source has sent is with the sink, and more may come.
+    pub(super) fn rests(&self) -> bool {
+        self.reads() && !self.unflushed
+    }
+
     /// Whether the source's next byte would be taken, so that its breaking would be seen.
     pub(super) fn reads(&self) -> bool {
         self.state == State::Moving && self.held.is_empty()

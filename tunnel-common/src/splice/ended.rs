@@ -28,6 +28,8 @@ pub enum Cause {
     },
     /// A clock ran out; both ends were reset.
     Limit(Limit),
+    /// The caller wanted it to end, and nobody waited for anything: both directions were ended cleanly.
+    Closed,
     /// The caller ended it with this code.
     Aborted(Code),
 }

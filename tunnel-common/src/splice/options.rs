@@ -25,6 +25,9 @@ pub struct Timeouts {
     pub arrival: Duration,
     /// How often a side that is not being read is asked whether it has broken: 500 ms.
     pub probe: Duration,
+    /// Where a splice is asked to close when it is idle, nothing has moved for so long: 2 s, more than
+    /// a page leaves between two of its requests.
+    pub half_idle: Duration,
     /// The second end must have sent its first byte by then; `None`: whenever it likes.
     pub first_answer: Option<Duration>,
 }
@@ -39,9 +42,19 @@ impl Default for Timeouts {
             linger: Duration::from_secs(5),
             arrival: Duration::from_millis(250),
             probe: Duration::from_millis(500),
+            half_idle: Duration::from_secs(2),
             first_answer: None,
         }
     }
+}
+
+/// What can be told from the bytes that a splice moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// They are what is said: when the last byte went to the visitor, he has his answer.
+    Clear,
+    /// They are TLS of others, where some go to the visitor while he waits for his first answer.
+    Opaque,
 }
 
 /// Bytes moved so far, to be read while the splice runs.

@@ -7,24 +7,31 @@
 //!   answers and closes. A reset that follows at once would overtake the answer.
 //! * A visitor who has got a complete answer keeps it, whatever becomes of the rest.
 //! * What goes on without bytes is ended by the clocks of [`Timeouts`](super::options::Timeouts).
+//! * Who wants to stop [asks](Splice::close_when_idle) for a clean end between two requests.
 //!
 //! ```text
 //!   both directions move ──────── both ended ─────────────────────────▶ over, clean
 //!     │  side broke ──▶ the other direction's rest ──▶ time to arrive ─▶ over, reset
+//!     ├─ asked to close, and half-idle ──▶ both ended ──▶ time to part ─▶ over, clean
 //!     └─ a clock ran out, or aborted ──────────────────────────────────▶ over, reset
 //! ```
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
 use super::direction::{Direction, Fault};
 use super::end::End;
 use super::ended::{Cause, Ended, Limit, Side};
-use super::options::Options;
+use super::options::{Options, Sight};
 use crate::wire::code::Code;
+
+/// A visitor whose connection we have ended has so long to end it too: a round trip, even a slow one.
+/// Closed at once, a socket that gets one more byte resets what is on its way.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// The pump between `A`, where the visitor is, and `B`, where the local service is: a future that
 /// is ready when it is over.
@@ -40,10 +47,24 @@ pub struct Splice<A, B> {
     options: Options,
     started: Instant,
     last_move: Instant,
+    /// Which end sent what moved last; of both at once the first, who may have asked for something.
+    last_mover: Option<Side>,
+    /// What the second end had sent when the first sent something last.
+    answered_before: u64,
+    closing: Closing,
     lost: Option<Lost>,
     /// Whether the first end may still be needed when the splice is over.
     keeps_first: bool,
     alarm: Pin<Box<Sleep>>,
+}
+
+/// Whether the splice should come to its end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    NotAsked,
+    WhenIdle(Sight),
+    /// It was idle then, and both sinks are being ended.
+    Since(Instant),
 }
 
 /// An end that has broken, while what is left of the other direction is being delivered.
@@ -67,29 +88,13 @@ impl<A: End, B: End> Splice<A, B> {
             options,
             started: now,
             last_move: now,
+            last_mover: None,
+            answered_before: 0,
+            closing: Closing::NotAsked,
             lost: None,
             keeps_first: false,
             alarm,
         }
-    }
-
-    /// The same, for a first end that may be joined to another one later: while the splice is
-    /// untouched, its end is not told to it.
-    pub fn keeping_first(mut self) -> Self {
-        self.keeps_first = true;
-        self
-    }
-
-    /// Whether nothing has come out of either end yet, not even its end.
-    pub fn is_untouched(&self) -> bool {
-        !self.a_to_b.has_taken() && !self.b_to_a.has_taken()
-    }
-
-    /// Resets the second end with `code`, and gives the first back if the splice is untouched and
-    /// [`keeping_first`](Self::keeping_first): as if they had never been joined. Else it is dropped.
-    pub fn take_apart(mut self, code: Code) -> Option<A> {
-        self.b.abort(code);
-        (self.keeps_first && self.is_untouched()).then_some(self.a)
     }
 
     /// Resets both ends with `code`.
@@ -99,7 +104,7 @@ impl<A: End, B: End> Splice<A, B> {
 
     fn end(&mut self, cause: Cause) -> Ended {
         let code = match &cause {
-            Cause::Clean => None,
+            Cause::Clean | Cause::Closed => None,
             Cause::Broke { side: Side::A, .. } => Some(Code::VisitorAborted),
             Cause::Broke { side: Side::B, .. } => Some(Code::LocalRefused),
             Cause::Limit(_) => Some(Code::Limit),
@@ -129,6 +134,10 @@ impl<A: End, B: End> Splice<A, B> {
         let (ab, ba) = (self.a_to_b.moved() > ab, self.b_to_a.moved() > ba);
         if ab || ba {
             self.last_move = now;
+            self.last_mover = Some(if ab { Side::A } else { Side::B });
+            if ab {
+                self.answered_before = self.b_to_a.moved();
+            }
             self.options
                 .meter
                 .set(self.a_to_b.moved(), self.b_to_a.moved());
@@ -150,8 +159,18 @@ impl<A: End, B: End> Splice<A, B> {
         match &self.lost {
             Some(_) if now < self.arrived_by() => None,
             Some(_) => self.take_lost(),
-            None => Some(Cause::Clean),
+            None => match self.closing {
+                Closing::Since(at) => self.part(cx, at, now),
+                Closing::NotAsked | Closing::WhenIdle(_) => Some(Cause::Clean),
+            },
         }
+    }
+
+    /// When the first byte of an answer must have come, if that is so and none has.
+    fn answer_due(&self) -> Option<Instant> {
+        let unanswered = self.b_to_a.moved() == 0 && !self.b_to_a.is_finished();
+        let answer = self.options.timeouts.first_answer.filter(|_| unanswered);
+        answer.map(|answer| self.started + answer)
     }
 
     /// When what was last put may be taken to have arrived, so that a reset does not overtake it.
@@ -214,7 +233,7 @@ impl<A: End, B: End> Splice<A, B> {
 
     /// Asks sides that are not being read whether they have broken.
     fn probe(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Cause> {
-        if self.lost.is_some() {
+        if self.lost.is_some() || matches!(self.closing, Closing::Since(_)) {
             return None;
         }
         if !self.a_to_b.reads()
@@ -242,8 +261,6 @@ impl<A: End, B: End> Splice<A, B> {
             ),
             None => (self.last_move + timeouts.idle, Limit::Idle),
         };
-        let unanswered = self.b_to_a.moved() == 0 && !self.b_to_a.is_finished();
-        let answer = timeouts.first_answer.filter(|_| unanswered);
         let stalled = |direction: &Direction| {
             direction
                 .blocked_since()
@@ -255,7 +272,7 @@ impl<A: End, B: End> Splice<A, B> {
         };
         [
             Some(silence),
-            answer.map(|answer| (self.started + answer, Limit::NoAnswer)),
+            self.answer_due().map(|due| (due, Limit::NoAnswer)),
             stalled(&self.a_to_b),
             stalled(&self.b_to_a),
             discarding(&self.a_to_b, &self.b_to_a),
@@ -285,6 +302,11 @@ impl<A: End, B: End> Splice<A, B> {
         if self.a_to_b.is_evicted(cx) || self.b_to_a.is_evicted(cx) {
             return Some(Cause::Limit(Limit::Evicted));
         }
+        if self.half_idle_at().is_some_and(|at| at <= now) {
+            self.close(now);
+            // Nothing will wake us for it.
+            return self.pump(cx, now);
+        }
         let linger = self.options.timeouts.linger;
         if self
             .lost
@@ -303,7 +325,10 @@ impl<A: End, B: End> Splice<A, B> {
         let ends = self.clocks().map(|(at, _)| at);
         let lost = self.lost.as_ref().map(|lost| lost.at + timeouts.linger);
         let both_over = self.a_to_b.is_over() && self.b_to_a.is_over();
-        let arrived = both_over.then(|| self.arrived_by());
+        let parted = both_over.then(|| match (self.closing, &self.lost) {
+            (Closing::Since(at), None) => at + PARTING,
+            _ => self.arrived_by(),
+        });
         let slow = [&self.a_to_b, &self.b_to_a]
             .map(Direction::slow_since)
             .into_iter()
@@ -315,7 +340,8 @@ impl<A: End, B: End> Splice<A, B> {
         let probe = unread.then_some(now + timeouts.probe);
         let next = ends
             .chain(lost)
-            .chain(arrived)
+            .chain(self.half_idle_at())
+            .chain(parted)
             .chain(stalled)
             .chain(probe)
             .min();
@@ -358,5 +384,7 @@ impl<A: End + Unpin, B: End + Unpin> Future for Splice<A, B> {
     }
 }
 
+mod apart;
+mod close;
 #[cfg(test)]
 mod tests;

@@ -60,7 +60,8 @@ pub enum Frame {
         /// Milliseconds over which agents should spread their reconnecting.
         spread: u64,
     },
-    /// The sender goes now: no new visits on this tunnel.
+    /// The sender goes now: no new visits on this tunnel, and those that wait for nothing should end. An
+    /// agent sees which these are, and ends their TLS as well.
     Leaving,
     /// A type of frame that this version does not know.
     #[serde(other)]

@@ -15,12 +15,14 @@ const MAX_HANDSHAKES: usize = 512;
 /// flood from forged addresses stops here.
 const HANDSHAKES_BEFORE_RETRY: usize = 256;
 
-/// Accepts agents until shutdown.
+/// Accepts agents until shutdown. While the relay drains they are refused, and try another one.
 pub(crate) async fn accept_agents(endpoint: Endpoint, state: Arc<State>) {
     let permits = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     let accepting = async {
         while let Some(incoming) = endpoint.accept().await {
-            if let Some((incoming, turn)) = admit(incoming, &permits, &state) {
+            if state.drain.has_begun() {
+                incoming.refuse();
+            } else if let Some((incoming, turn)) = admit(incoming, &permits, &state) {
                 let serving = quic::serve(incoming, turn, permits.clone(), state.clone());
                 state.tasks.spawn(serving);
             }

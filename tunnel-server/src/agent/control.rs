@@ -18,6 +18,7 @@ use super::asking::{Answer, ask};
 use super::error::SessionError;
 use super::mouth::Mouth;
 use super::presence::Presence;
+use crate::drain::Told;
 use crate::due::due;
 use crate::state::State;
 
@@ -42,6 +43,8 @@ struct Control<'a> {
     unanswered: Option<Ping>,
     /// How long the last answer took.
     round_trip: Duration,
+    /// How far the agent knows that the relay is on its way to the end.
+    told: Told,
 }
 
 /// A ping that has gone out.
@@ -90,6 +93,7 @@ pub(super) async fn run(
         nonce: 0,
         unanswered: None,
         round_trip: Duration::ZERO,
+        told: Told::default(),
     };
     let (mut asked, mut speaks) = (None, true);
     loop {
@@ -112,6 +116,7 @@ pub(super) async fn run(
             () = tunnel.questioned() => control.question()?,
             () = due(suspect_at) => control.suspects(),
             window = windows.next() => tunnel.connection().lower_window(window),
+            told = state.drain.news(control.told) => control.tell(told)?,
             // An agent that says goodbye must not stay for ever.
             () = due(control.presence.leaves()) => return Ok(Code::None),
             // Nor must one that was only trying whether we are here.
@@ -172,6 +177,15 @@ impl<'a> Control<'a> {
         let connection = self.presence.tunnel().connection();
         let _ = timeout(self.state.timeouts.goodbye, connection.closed()).await;
         Code::Replaced
+    }
+
+    /// Tells how far the relay is on its way to the end.
+    fn tell(&mut self, told: Told) -> Result<(), SessionError> {
+        self.told = told;
+        match told.frame(self.state.registry.agents()) {
+            Some(frame) => self.mouth.say(frame),
+            None => Ok(()),
+        }
     }
 
     fn ping(&mut self) -> Result<(), SessionError> {

@@ -45,8 +45,12 @@ enum NoTunnel {
     H2(#[from] h2::Error),
 }
 
-/// Serves one TCP connection, of which `read` has been read, to its end. Dropping the future cuts it.
+/// Serves one TCP connection, of which `read` has been read, to its end; while the relay drains, that is
+/// at once. Dropping the future cuts it.
 pub(crate) async fn serve(read: Bytes, tcp: TcpStream, address: SocketAddr, state: Arc<State>) {
+    if state.drain.has_begun() {
+        return;
+    }
     socket::prepare(&tcp, state.congestion);
     let establishing = async {
         wait_for_turn(&tcp, &state.turns).await?;

@@ -26,6 +26,7 @@ use super::identity::Identity;
 use super::mouth::Mouth;
 use super::presence::Presence;
 use super::tunnel::Tunnel;
+use crate::drain;
 use crate::state::State;
 
 /// The sending half of a control stream.
@@ -146,6 +147,9 @@ async fn talk(
     presence: &mut Presence,
     state: &Arc<State>,
 ) -> Result<Code, SessionError> {
+    if state.drain.has_begun() {
+        return Err(SessionError::Refused(drain::refusal()));
+    }
     // From before the first question on: no change of rules is missed.
     let rules = state.admission.changes();
     let answer = ask(presence.question(&state.names), state).await;

@@ -9,6 +9,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use tunnel_common::stream::header::canonical;
 
@@ -51,18 +52,19 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-/// Accepts connections until shutdown, and has each served in a task of its own. `permits` bounds how
+/// Accepts connections until `end` fires, closes the port then, and has each served in a task of its own. `permits` bounds how
 /// many there are: when none is left, the kernel's queue holds the next ones.
 pub(crate) async fn accept<F>(
     listener: TcpListener,
     permits: Arc<Semaphore>,
     state: Arc<State>,
+    end: CancellationToken,
     serve: impl Fn(TcpStream, SocketAddr, Arc<State>) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let accepting = accept_for_ever(listener, permits, &state, serve);
-    let _ = state.shutdown.run_until_cancelled(accepting).await;
+    let _ = end.run_until_cancelled(accepting).await;
 }
 
 async fn accept_for_ever<F>(

@@ -11,6 +11,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -19,9 +20,10 @@ use first_flight::plain_http;
 use first_flight::proxy_header::{Addresses, HeaderError};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, debug, debug_span};
 use tunnel_common::splice::ended::{Cause, Ended, Limit, Side};
-use tunnel_common::splice::options::Options;
+use tunnel_common::splice::options::{Options, Sight};
 use tunnel_common::splice::pump::Splice;
 use tunnel_common::splice::tcp::TcpEnd;
 use tunnel_common::stream::tunnel::TunnelStream;
@@ -37,6 +39,7 @@ use crate::agent::open::Passage;
 use crate::agent::registry::Candidate;
 use crate::agent::right::Right;
 use crate::agent::tunnel::VisitStream;
+use crate::drain::Drain;
 use crate::state::State;
 use crate::visits::Visit;
 
@@ -47,7 +50,7 @@ const MAX_MOVES: usize = 3;
 /// connection; once bytes flow, by a reset, and that of the stream too.
 pub(crate) async fn serve(mut connection: TcpStream, peer: SocketAddr, state: Arc<State>) {
     let deadline = Instant::now() + state.timeouts.client_hello;
-    let id = state.visits.draw_id();
+    let (id, here) = (state.visits.draw_id(), state.visits.arrives());
     let arriving = arrive(&mut connection, peer, deadline, &state)
         .instrument(debug_span!("visit", %id, visitor = %peer));
     let Some(Some(addresses)) = state.shutdown.run_until_cancelled(arriving).await else {
@@ -55,7 +58,11 @@ pub(crate) async fn serve(mut connection: TcpStream, peer: SocketAddr, state: Ar
     };
     let span = debug_span!("visit", %id, visitor = %addresses.visitor);
     let who = Who { addresses, id };
-    let visitor = Visitor { connection, who };
+    let visitor = Visitor {
+        connection,
+        who,
+        here,
+    };
     converse(visitor, deadline, &state).instrument(span).await;
 }
 
@@ -63,6 +70,8 @@ pub(crate) async fn serve(mut connection: TcpStream, peer: SocketAddr, state: Ar
 struct Visitor {
     connection: TcpStream,
     who: Who,
+    /// Counts him as a visitor until it is dropped.
+    here: TaskTrackerToken,
 }
 
 /// Finds out who came; `None` if he is to be closed.
@@ -94,6 +103,7 @@ async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
         Some(Reception::Pass(delivery)) => pass(visitor, *delivery, state).await,
         Some(Reception::Api(hello)) => {
             debug!("an agent comes through the public port");
+            drop(visitor.here);
             let address = visitor.who.addresses.visitor;
             // Apart: a visitor must not pay for the room that an agent needs.
             let agent = h2::serve(hello, visitor.connection, address, state.clone());
@@ -160,7 +170,11 @@ async fn receive(visitor: &mut Visitor, deadline: Instant, state: &State) -> Rec
 
 /// Stays until the visit is over, by whichever tunnel the agent answers first.
 async fn pass(visitor: Visitor, delivery: Delivery, state: &State) {
-    let Visitor { connection, who } = visitor;
+    let Visitor {
+        connection,
+        who,
+        here: _here,
+    } = visitor;
     let Delivery {
         label,
         hello,
@@ -218,7 +232,7 @@ async fn join(
     };
     let mut splice = Splice::new(end, stream, options).keeping_first();
     let patience = Patience::new(state, agent, tunnel.clone());
-    let ended = run(&mut splice, &visit, &right, patience, hello).await;
+    let ended = run(&mut splice, &visit, &right, patience, hello, &state.drain).await;
     let is_lost = match &ended {
         None => true,
         Some(ended) => hello.is_some() && is_tunnel_lost(&ended.cause),
@@ -243,13 +257,20 @@ async fn run(
     right: &Right,
     patience: Patience<'_>,
     hello: &mut Option<ClientHello>,
+    drain: &Drain,
 ) -> Option<Ended> {
     let mut patience = hello.is_some().then_some(patience);
+    let mut closing = pin!(drain.ends_visits());
+    let mut is_closing = false;
     loop {
         tokio::select! {
             ended = &mut *splice => return Some(ended),
             code = visit.ended() => return Some(splice.abort(code)),
             () = right.revoked() => return Some(splice.abort(Code::Policy)),
+            () = &mut closing, if !is_closing => {
+                splice.close_when_idle(Sight::Opaque);
+                is_closing = true;
+            }
             waited = patience::wait(&mut patience, &visit.meter) => {
                 match waited {
                     Waited::Better if splice.is_untouched() => return None,

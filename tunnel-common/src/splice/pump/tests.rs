@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::super::buffer::{BufferPool, Held};
-use super::super::options::Timeouts;
+use super::super::options::{Sight, Timeouts};
 use super::*;
 use crate::budget::{Carrier, MemoryBudget};
 use crate::quic::STREAM_WINDOW;
@@ -629,5 +629,199 @@ async fn a_first_end_that_was_read_or_written_to_goes_down_with_the_second() {
         assert!(matches!(ended.cause, Cause::Broke { .. }), "{ended:?}");
         assert_eq!(a.saw_reset(), Some(Code::LocalRefused));
         assert!(splice.take_apart(Code::Replaced).is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_splice_that_should_close_ends_cleanly_both_ways_when_the_answer_is_over() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    a.sends(Event::Bytes(b"request"));
+    assert!(settle(&mut splice).await.is_none());
+    b.sends(Event::Bytes(b"answer"));
+    assert!(settle(&mut splice).await.is_none());
+    splice.close_when_idle(Sight::Clear);
+    assert!(settle(&mut splice).await.is_none());
+    assert!(!a.saw_clean_end() && !b.saw_clean_end());
+    tokio::time::advance(Timeouts::default().half_idle).await;
+    assert!(settle(&mut splice).await.is_none());
+    assert!(a.saw_clean_end() && b.saw_clean_end());
+    a.sends(Event::Bytes(b"what comes too late"));
+    a.sends(Event::End);
+    let (lasted, ended) = outlives(splice).await;
+    assert_eq!(lasted, Duration::ZERO);
+    assert!(matches!(ended.cause, Cause::Closed), "{ended:?}");
+    assert_eq!((ended.a_to_b, ended.b_to_a), (7, 6));
+    assert_eq!((a.saw_reset(), b.saw_reset()), (None, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_does_not_end_his_side_is_waited_for_a_second() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    b.sends(Event::Bytes(b"answer"));
+    splice.close_when_idle(Sight::Clear);
+    let (lasted, ended) = outlives(splice).await;
+    assert_lasted(lasted, Timeouts::default().half_idle + PARTING);
+    assert!(matches!(ended.cause, Cause::Closed), "{ended:?}");
+    assert!(a.saw_clean_end() && b.saw_clean_end());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_splice_that_has_been_idle_for_long_closes_as_soon_as_it_is_asked() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    b.sends(Event::Bytes(b"answer"));
+    assert!(settle(&mut splice).await.is_none());
+    tokio::time::advance(Duration::from_secs(60)).await;
+    a.then(|script| script.arriving.clear());
+    splice.close_when_idle(Sight::Clear);
+    assert!(settle(&mut splice).await.is_none());
+    assert!(a.saw_clean_end() && b.saw_clean_end());
+    a.sends(Event::End);
+    let (lasted, _) = outlives(splice).await;
+    assert_eq!(lasted, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_for_its_answer_is_not_idle_however_long_it_waits() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    b.sends(Event::Bytes(b"an earlier answer"));
+    assert!(settle(&mut splice).await.is_none());
+    a.sends(Event::Bytes(b"request"));
+    assert!(settle(&mut splice).await.is_none());
+    splice.close_when_idle(Sight::Clear);
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert!(settle(&mut splice).await.is_none());
+    assert!(!a.saw_clean_end() && !b.saw_clean_end());
+    b.sends(Event::Bytes(b", answered"));
+    let (lasted, ended) = outlives(splice).await;
+    assert_lasted(lasted, Timeouts::default().half_idle + PARTING);
+    assert!(matches!(ended.cause, Cause::Closed), "{ended:?}");
+    assert_eq!(a.got(), b"an earlier answer, answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_answer_that_is_waited_for_is_not_idle_but_a_visitor_who_has_asked_nothing_is() {
+    let timeouts = Timeouts {
+        first_answer: Some(Duration::from_secs(10)),
+        ..Timeouts::default()
+    };
+    let mut unanswered = Splice::new(
+        end(),
+        end(),
+        Options {
+            timeouts,
+            ..options()
+        },
+    );
+    unanswered.close_when_idle(Sight::Clear);
+    let (lasted, ended) = outlives(unanswered).await;
+    assert_lasted(lasted, Duration::from_secs(10));
+    assert!(
+        matches!(ended.cause, Cause::Limit(Limit::NoAnswer)),
+        "{ended:?}"
+    );
+    let mut unasked = splice(&end(), &end());
+    unasked.close_when_idle(Sight::Clear);
+    let (lasted, _) = outlives(unasked).await;
+    assert_lasted(lasted, Timeouts::default().half_idle + PARTING);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_read_is_not_idle() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    a.then(|script| script.room = 3);
+    b.sends(Event::Bytes(b"answer"));
+    splice.close_when_idle(Sight::Clear);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert!(settle(&mut splice).await.is_none());
+    assert!(!a.saw_clean_end() && !b.saw_clean_end());
+    a.then(|script| script.room = usize::MAX);
+    let (lasted, _) = outlives(splice).await;
+    assert_lasted(lasted, Timeouts::default().half_idle + PARTING);
+    assert_eq!(a.got(), b"answer");
+    assert!(a.saw_clean_end());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_has_half_closed_gets_the_rest_of_an_answer_that_pauses() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    a.sends(Event::Bytes(b"request"));
+    a.sends(Event::End);
+    b.sends(Event::Bytes(b"half "));
+    splice.close_when_idle(Sight::Clear);
+    assert!(settle(&mut splice).await.is_none());
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert!(settle(&mut splice).await.is_none());
+    b.sends(Event::Bytes(b"an answer"));
+    b.sends(Event::End);
+    let ended = splice.await;
+    assert!(matches!(ended.cause, Cause::Clean), "{ended:?}");
+    assert_eq!(a.got(), b"half an answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_splice_that_closes_can_still_be_aborted_and_can_still_break() {
+    let (a, b) = (end(), end());
+    let mut asked = splice(&a, &b);
+    a.sends(Event::Bytes(b"request"));
+    asked.close_when_idle(Sight::Clear);
+    assert!(settle(&mut asked).await.is_none());
+    asked.abort(Code::Draining);
+    assert_eq!(a.saw_reset(), Some(Code::Draining));
+
+    let (a, b) = (end(), end());
+    let mut broken = splice(&a, &b);
+    broken.close_when_idle(Sight::Clear);
+    b.sends(Event::Reset);
+    let ended = broken.await;
+    assert!(matches!(ended.cause, Cause::Broke { .. }), "{ended:?}");
+    assert!(!a.saw_clean_end());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_tls_is_all_that_is_seen_tickets_are_no_answer() {
+    const TICKETS: &[u8] = &[b't'; 500];
+    const PAGE: &[u8] = &[b'p'; 5_000];
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    b.sends(Event::Bytes(PAGE));
+    splice.close_when_idle(Sight::Opaque);
+    assert!(settle(&mut splice).await.is_none());
+    // The server's part of the handshake alone is no answer either.
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert!(settle(&mut splice).await.is_none());
+    a.sends(Event::Bytes(b"finished, and a request"));
+    assert!(settle(&mut splice).await.is_none());
+    b.sends(Event::Bytes(TICKETS));
+    assert!(settle(&mut splice).await.is_none());
+    tokio::time::advance(Duration::from_secs(30)).await;
+    assert!(settle(&mut splice).await.is_none());
+    assert!(!a.saw_clean_end() && !b.saw_clean_end());
+    b.sends(Event::Bytes(PAGE));
+    let (lasted, ended) = outlives(splice).await;
+    let after = Timeouts::default().half_idle + Duration::from_secs(1);
+    assert_lasted(lasted, after + PARTING);
+    assert!(matches!(ended.cause, Cause::Closed), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_does_not_notice_that_his_answer_has_ended_holds_nobody_up() {
+    for sight in [Sight::Clear, Sight::Opaque] {
+        let (a, b) = (end(), end());
+        let mut splice = splice(&a, &b);
+        a.sends(Event::Bytes(b"request"));
+        assert!(settle(&mut splice).await.is_none());
+        b.sends(Event::Bytes(b"answer"));
+        b.sends(Event::End);
+        splice.close_when_idle(sight);
+        let (lasted, ended) = outlives(splice).await;
+        assert!(lasted <= Duration::from_secs(4), "{lasted:?}");
+        assert!(matches!(ended.cause, Cause::Closed), "{ended:?}");
+        assert!(a.saw_clean_end() && b.saw_clean_end());
     }
 }
