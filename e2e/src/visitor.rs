@@ -72,7 +72,10 @@ pub async fn handshake(tcp: TcpStream, host: &str, tls: Arc<ClientConfig>) -> io
 /// One GET on a connection of its own: the status line and the body.
 pub async fn get(relay: SocketAddr, host: &str) -> io::Result<String> {
     let mut stream = visit(relay, host).await?;
-    get_on(&mut stream, host).await
+    let body = get_on(&mut stream, host).await?;
+    // As browsers do: who just goes is waited for.
+    let _ = stream.shutdown().await;
+    Ok(body)
 }
 
 /// One GET on a connection that stays open: the body, which must come with a length.

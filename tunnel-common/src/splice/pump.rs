@@ -231,6 +231,12 @@ impl<A: End, B: End> Splice<A, B> {
         })
     }
 
+    /// How long what is left of the other direction is waited for when one end has broken.
+    fn lost_until(&self) -> Option<Instant> {
+        let until = self.lost.as_ref()?.at + self.options.timeouts.linger;
+        Some(self.rest_is_over_at().map_or(until, |at| at.min(until)))
+    }
+
     /// Asks sides that are not being read whether they have broken.
     fn probe(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Cause> {
         if self.lost.is_some() || matches!(self.closing, Closing::Since(_)) {
@@ -307,12 +313,7 @@ impl<A: End, B: End> Splice<A, B> {
             // Nothing will wake us for it.
             return self.pump(cx, now);
         }
-        let linger = self.options.timeouts.linger;
-        if self
-            .lost
-            .as_ref()
-            .is_some_and(|lost| lost.at + linger <= now)
-        {
+        if self.lost_until().is_some_and(|until| until <= now) {
             return self.take_lost();
         }
         let out = self.clocks().find(|(at, _)| *at <= now);
@@ -323,7 +324,6 @@ impl<A: End, B: End> Splice<A, B> {
     fn next_alarm(&self, now: Instant) -> Instant {
         let timeouts = &self.options.timeouts;
         let ends = self.clocks().map(|(at, _)| at);
-        let lost = self.lost.as_ref().map(|lost| lost.at + timeouts.linger);
         let both_over = self.a_to_b.is_over() && self.b_to_a.is_over();
         let parted = both_over.then(|| match (self.closing, &self.lost) {
             (Closing::Since(at), None) => at + PARTING,
@@ -339,7 +339,7 @@ impl<A: End, B: End> Splice<A, B> {
         let unread = !self.a_to_b.reads() || !self.b_to_a.reads();
         let probe = unread.then_some(now + timeouts.probe);
         let next = ends
-            .chain(lost)
+            .chain(self.lost_until())
             .chain(self.half_idle_at())
             .chain(parted)
             .chain(stalled)

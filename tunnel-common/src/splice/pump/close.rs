@@ -60,6 +60,14 @@ impl<A: End, B: End> Splice<A, B> {
         is_half_idle.then(|| self.last_move + after)
     }
 
+    /// When nothing is waited for any more of an answer whose visitor has broken, in a splice that should
+    /// close, if nothing moves until then.
+    pub(super) fn rest_is_over_at(&self) -> Option<Instant> {
+        let should_close = matches!(self.closing, Closing::WhenIdle(_));
+        let is_answered = should_close && self.last_mover == Some(Side::B);
+        is_answered.then(|| self.last_move + self.options.timeouts.half_idle)
+    }
+
     /// Whether the visitor may wait for an answer.
     fn may_wait(&self, sight: Sight) -> bool {
         let answered = self.b_to_a.moved() - self.answered_before;

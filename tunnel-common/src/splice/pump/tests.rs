@@ -825,3 +825,17 @@ async fn a_visitor_who_does_not_notice_that_his_answer_has_ended_holds_nobody_up
         assert!(a.saw_clean_end() && b.saw_clean_end());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_has_gone_behind_his_answer_holds_nobody_up() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    a.sends(Event::Bytes(b"request"));
+    assert!(settle(&mut splice).await.is_none());
+    b.sends(Event::Bytes(b"answer"));
+    a.sends(Event::Truncated);
+    splice.close_when_idle(Sight::Clear);
+    let (lasted, ended) = outlives(splice).await;
+    assert_lasted(lasted, Timeouts::default().half_idle);
+    assert!(matches!(ended.cause, Cause::Broke { .. }), "{ended:?}");
+}
