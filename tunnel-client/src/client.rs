@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, error_span};
+use tracing::{Instrument as _, Span, error_span};
 use tunnel_common::budget::{Carrier, MemoryBudget};
 use tunnel_common::clock::Clock;
 use tunnel_common::escape::Escaped;
@@ -173,20 +173,14 @@ impl Client {
     /// Dropping the future resets what is live.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RefusedByRelay> {
         let host = Host::new();
-        let keeping = async {
-            match <[_; 1]>::try_from(self.links) {
-                Ok([link]) => Keeper::new(link, host.clone(), shutdown).keep().await,
-                Err(links) => keep_all(links, &host, shutdown).await,
-            }
-        };
         tokio::select! {
-            kept = keeping => kept.map_err(RefusedByRelay),
+            kept = keep_all(self.links, &host, shutdown) => kept.map_err(RefusedByRelay),
             never = host.watch() => match never {},
         }
     }
 }
 
-/// Keeps several links. What the log says of one names its relay.
+/// Keeps all links. Where there are several, what the log says of one names its relay.
 async fn keep_all(
     links: Vec<Arc<Link>>,
     host: &Host,
@@ -201,7 +195,10 @@ async fn keep_all(
         let link = numbered[number].clone();
         // What kept it before may have ended by a fault.
         link.is_cut_off();
-        let span = error_span!("link", relay = %link.dialler.relay());
+        let span = match numbered.len() {
+            1 => Span::none(),
+            _ => error_span!("link", relay = %link.dialler.relay()),
+        };
         let keeper = Keeper::new(link, host.clone(), token.clone());
         keeper.keep().instrument(span)
     };

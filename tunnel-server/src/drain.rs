@@ -27,7 +27,7 @@ const AGENTS_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MS: u64 = 1_000;
 
 /// How far the end has come. Cheap to ask; each step is taken once, and none is taken back.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Drain {
     draining: CancellationToken,
     closed: CancellationToken,
@@ -43,6 +43,14 @@ pub(crate) enum Told {
 }
 
 impl Drain {
+    /// Nothing has been done yet. A `shutdown` takes all steps at once.
+    pub(crate) fn new(shutdown: &CancellationToken) -> Self {
+        Self {
+            draining: shutdown.child_token(),
+            closed: shutdown.child_token(),
+        }
+    }
+
     /// Whether the relay takes no new agents, and balancers should send their visitors elsewhere.
     pub(crate) fn has_begun(&self) -> bool {
         self.draining.is_cancelled()
@@ -132,9 +140,18 @@ mod tests {
         assert!(spread(usize::MAX) > Duration::from_secs(1_000_000));
     }
 
+    #[test]
+    fn a_relay_that_ends_without_a_drain_closes_its_ports_too() {
+        let shutdown = CancellationToken::new();
+        let drain = Drain::new(&shutdown);
+        assert!(!drain.has_begun());
+        shutdown.cancel();
+        assert!(drain.has_begun() && drain.closed().is_cancelled());
+    }
+
     #[tokio::test]
     async fn an_agent_is_told_each_step_once() {
-        let drain = Drain::default();
+        let drain = Drain::new(&CancellationToken::new());
         let is_news = |told| timeout(Duration::ZERO, drain.news(told));
         assert!(is_news(Told::Nothing).await.is_err());
         drain.begin();

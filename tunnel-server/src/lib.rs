@@ -15,7 +15,6 @@ mod agent;
 pub mod cert;
 pub mod config;
 mod drain;
-mod due;
 mod log_limit;
 mod names;
 pub mod proxies;

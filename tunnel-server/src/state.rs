@@ -78,6 +78,7 @@ impl State {
         budget: MemoryBudget,
         api_tls: Arc<ServerConfig>,
     ) -> Result<Self, GetRandomFailed> {
+        let shutdown = CancellationToken::new();
         Ok(Self {
             names,
             alpn_port,
@@ -95,8 +96,8 @@ impl State {
             congestion: config.congestion,
             timeouts: config.timeouts,
             tasks: TaskTracker::new(),
-            drain: Drain::default(),
-            shutdown: CancellationToken::new(),
+            drain: Drain::new(&shutdown),
+            shutdown,
         })
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-use super::network::Changes;
+use super::network::{ANYWHERE, Changes};
 use super::sleep::{TICK, now, slept};
 use super::source::sources;
 
@@ -102,8 +102,12 @@ impl Host {
     }
 
     /// Ready when this host would send to one of `remotes` from another address than when this began, or
-    /// has slept. Reads the news. Cancel safe.
+    /// has slept. Where no remote is known, to anywhere. Reads the news. Cancel safe.
     pub(crate) async fn moves(&mut self, remotes: &[SocketAddr]) {
+        let remotes = match remotes {
+            [] => &ANYWHERE,
+            known => known,
+        };
         let before = sources(remotes);
         while self.next().await == News::Network {
             if sources(remotes) != before {

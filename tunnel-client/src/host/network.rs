@@ -20,7 +20,7 @@ const AT_MOST: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Addresses that nobody has (RFC 5737, RFC 3849): the way there is the default route.
-const ANYWHERE: [SocketAddr; 2] = [
+pub(super) const ANYWHERE: [SocketAddr; 2] = [
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9),
     SocketAddr::new(
         IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),

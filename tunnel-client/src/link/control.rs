@@ -64,6 +64,8 @@ pub(crate) struct Control {
     writer: ControlWriter<ControlSend>,
     /// What was granted last, if anything was asked for.
     granted: Option<Vec<Granted>>,
+    /// What the relay said about its end when something else was waited for.
+    drains: Option<Spread>,
     rate: FrameRate,
 }
 
@@ -116,9 +118,15 @@ impl Control {
         let asking = async {
             let wanted = Frame::Wanted { rev: REV, wanted };
             self.writer.send(&wanted).await?;
+            let mut drains = None;
             loop {
-                if let News::Granted(granted) = self.next().await? {
-                    return Ok(granted);
+                match self.next().await? {
+                    News::Granted(granted) => {
+                        self.drains = drains;
+                        return Ok(granted);
+                    }
+                    News::Draining(spread) => drains = Some(spread),
+                    News::Leaving | News::Heard => {}
                 }
             }
         };
@@ -143,7 +151,7 @@ impl Control {
                         asked += 1;
                         self.writer.send(&Frame::Ping { nonce: asked }).await?;
                     }
-                    pong = next_pong(&mut self.reader, &mut self.rate) => answered = pong?,
+                    pong = self.next_pong() => answered = pong?,
                 }
             }
             Ok(())
@@ -157,6 +165,9 @@ impl Control {
     ///
     /// Cancel safe: a frame that is being sent goes out with the next.
     pub(super) async fn next(&mut self) -> Result<News, ControlFailure> {
+        if let Some(spread) = self.drains.take() {
+            return Ok(News::Draining(spread));
+        }
         loop {
             let frame = self.reader.next().await?;
             if !matches!(frame, Some(Frame::Ping { .. } | Frame::Pong { .. })) {
@@ -187,31 +198,33 @@ impl Control {
         }
     }
 
+    /// The relay's next answer to a ping. Cancel safe.
+    async fn next_pong(&mut self) -> Result<u64, ControlFailure> {
+        loop {
+            let frame = self.reader.next().await?;
+            match frame {
+                Some(Frame::Pong { nonce }) => return Ok(nonce),
+                Some(Frame::Refused(refused)) => return Err(ControlFailure::Refused(refused)),
+                None => {
+                    let why = "the relay ended the control stream";
+                    return Err(ControlFailure::Protocol(why));
+                }
+                Some(Frame::Draining { spread }) => {
+                    self.drains = Some(Spread::of_milliseconds(spread));
+                }
+                // It has no visits to be anxious about: what it asks can wait.
+                Some(_) => {}
+            }
+            self.rate.count(Instant::now())?;
+        }
+    }
+
     /// Tells the relay to send no more visitors. When it has heard, there are [`News`] of it.
     pub(super) async fn leave(&mut self) -> Result<(), ControlFailure> {
         self.writer.send(&Frame::Leaving).await?;
         let nonce = LEAVING_NONCE;
         self.writer.send(&Frame::Ping { nonce }).await?;
         Ok(())
-    }
-}
-
-/// The relay's next answer to a ping. Cancel safe.
-async fn next_pong(
-    reader: &mut ControlReader<ControlRecv>,
-    rate: &mut FrameRate,
-) -> Result<u64, ControlFailure> {
-    loop {
-        match reader.next().await? {
-            Some(Frame::Pong { nonce }) => return Ok(nonce),
-            Some(Frame::Refused(refused)) => return Err(ControlFailure::Refused(refused)),
-            // It has no visits to be anxious about: what it asks can wait.
-            Some(_) => rate.count(Instant::now())?,
-            None => {
-                let why = "the relay ended the control stream";
-                return Err(ControlFailure::Protocol(why));
-            }
-        }
     }
 }
 
@@ -224,6 +237,7 @@ async fn greet(
         reader: ControlReader::new(recv),
         writer: ControlWriter::new(send),
         granted: None,
+        drains: None,
         rate: FrameRate::new(Instant::now()),
     };
     control.writer.send(&Frame::Hello(hello.clone())).await?;

@@ -24,7 +24,7 @@ use tunnel_common::wire::frame::Refused;
 use super::backoff::Backoff;
 use super::control::ControlFailure;
 use super::dial::Ready;
-use super::draining::Spread;
+use super::draining::Draining;
 use super::lost::Lost;
 use super::policy::{End, Probing, Way};
 use super::pool::{Current, Pool, SERVED_LONG_ENOUGH};
@@ -50,8 +50,8 @@ pub(crate) struct Keeper {
     /// When the attempt began, or the tunnel was lost, after which it waits.
     since: Instant,
     probing: Probing,
-    /// What the relay said that has stopped.
-    draining: Option<Spread>,
+    /// Of the pool that is over, if it had served for long enough.
+    draining: Option<Draining>,
     /// The newest that was taken.
     epoch: u64,
     /// Those that serve, and those that are retired and still have visits.
@@ -107,11 +107,10 @@ impl Keeper {
 
     /// Waits before the next attempt.
     async fn wait(&mut self, lost: &Lost) {
-        let wait = match self.draining.take().filter(|_| lost.is_draining()) {
-            // All its agents come back at once, unless each waits for a time of its own.
-            Some(spread) => spread.wait(fastrand::f64()),
-            None => lost.wait(&mut self.backoff, self.since),
-        };
+        // All its agents would come back at once, unless each waited for a time of its own.
+        let spread = self.draining.take().filter(|_| lost.is_draining());
+        let spread = spread.and_then(|told| told.wait(Instant::now(), fastrand::f64()));
+        let wait = spread.unwrap_or_else(|| lost.wait(&mut self.backoff, self.since));
         let relay = self.link.dialler.relay();
         // The reason comes last: it may end with a command to be pasted.
         match wait.is_zero() {
@@ -119,7 +118,13 @@ impl Keeper {
             false => warn!("trying {relay} again in {wait:.1?}: {lost}"),
         }
         let until = Instant::now() + wait;
-        pause(lost, until, &mut self.backoff, &mut self.host).await;
+        let Self {
+            link,
+            backoff,
+            host,
+            ..
+        } = self;
+        pause(link, lost, until, backoff, host).await;
     }
 
     /// One time of service, from the first dial until no tunnel serves. `None` when shut down.
@@ -198,9 +203,10 @@ impl Keeper {
             pools,
             host,
             shutdown,
+            backoff,
             ..
         } = self;
-        let seeking = Box::pin(seek(link, current, probing, epoch, host));
+        let seeking = Box::pin(seek(link, current, probing, epoch, host, backoff));
         tokio::select! {
             why = over(pools, current) => Next::Over(why),
             Some(ready) = shutdown.run_until_cancelled(seeking) => Next::Better(Box::new(ready)),
@@ -225,6 +231,8 @@ impl Keeper {
                         let lost = self.has_failed(way, error.into());
                         if lost.is_refusal() && !is_over {
                             debug!("the relay takes no better tunnel: {lost}");
+                            let now = Instant::now();
+                            old.draining.looks(now + lost.wait(&mut self.backoff, now));
                             return Ok(old);
                         }
                         self.retire(old);
@@ -239,8 +247,10 @@ impl Keeper {
                 }
                 () = &mut patience, if is_over => {
                     // Nobody knows whether it is the way or the network.
-                    self.probing.ended(way, Duration::ZERO, End::Silence, Instant::now());
-                    return Err(Some(TunnelError::from(ControlFailure::Timeout).into()));
+                    let lost = Lost::from(TunnelError::from(ControlFailure::Timeout));
+                    let end = self.end(&lost);
+                    self.probing.ended(way, Duration::ZERO, end, Instant::now());
+                    return Err(Some(lost));
                 }
                 () = shutdown.cancelled() => return Err(None),
             }
@@ -249,10 +259,12 @@ impl Keeper {
 
     /// `current` serves no more, for this reason unless we wanted it so.
     fn has_ended(&mut self, current: &Current, why: Option<&Lost>) {
-        self.draining = current.draining.spread();
         let served = current.begun.elapsed();
+        // A relay that stops again and again is left alone ever longer, like any that is lost.
+        self.draining = None;
         if served >= SERVED_LONG_ENOUGH {
             self.backoff.served(Instant::now());
+            self.draining = Some(current.draining.clone());
         }
         let end = why.map_or(End::Said, |lost| self.end(lost));
         self.probing.ended(current.way, served, end, Instant::now());

@@ -120,7 +120,8 @@ impl Lost {
     /// Whether the next attempt may come as soon as it has better prospects. Whoever was refused, or
     /// replaced, waits all the same.
     pub(super) fn may_be_hurried(&self) -> bool {
-        let is_asked_to_wait = self.is_refusal() || self.is_busy() || self.is_replaced();
+        let is_asked_to_wait =
+            self.is_refusal() || self.is_busy() || self.is_replaced() || self.is_draining();
         !is_asked_to_wait && !self.may_lock_an_account()
     }
 

@@ -8,6 +8,7 @@
 //!    └────────────────────────────────────────────────────────────┘
 //! ```
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
@@ -16,10 +17,9 @@ use tracing::{debug, info};
 use super::backoff::Backoff;
 use super::dial::Ready;
 use super::dial_error::DialError;
-use super::draining::Spread;
 use super::lost::Lost;
 use super::policy::{End, Probing, Way};
-use super::pool::Current;
+use super::pool::{Current, SERVED_LONG_ENOUGH};
 use super::pulse::{Footing, Pulses};
 use super::shared::{Link, Place};
 use super::tunnel::TunnelError;
@@ -63,6 +63,7 @@ pub(super) async fn seek(
     probing: &mut Probing,
     epoch: &mut u64,
     host: &mut Host,
+    backoff: &mut Backoff,
 ) -> Ready {
     let keep_alive = link.venue.timeouts.quic.keep_alive;
     let mut doubted = None;
@@ -75,28 +76,73 @@ pub(super) async fn seek(
                 }
                 why = befalls(host, current) => act(why, current, probing),
                 ready = probe(link, current, probing, epoch) => return ready,
-                spread = current.draining.told() => {
-                    return elsewhere(link, spread, probing, epoch, host.clone()).await;
+                look_at = current.draining.told() => {
+                    let at = not_too_often(look_at, current, backoff);
+                    return elsewhere(link, current, at, probing, epoch, host.clone()).await;
                 }
             };
             continue;
         };
         doubt.tell();
-        doubted = tokio::select! {
-            (ready, end) = replace(link, current, &doubt, *probing, epoch, host.clone()) => {
-                if !has_spoken(&current.pulses, &doubt.heard) {
-                    let served = current.begun.elapsed();
-                    probing.ended(current.way, served, end, Instant::now());
-                    return ready;
-                }
-                None
+        let found = resolve(link, current, &doubt, within, probing, epoch, host).await;
+        doubted = match found {
+            Found::Other((ready, end)) if !has_spoken(&current.pulses, &doubt.heard) => {
+                let served = current.begun.elapsed();
+                probing.ended(current.way, served, end, Instant::now());
+                return *ready;
             }
-            () = speaks(&current.pulses, &doubt.heard, within) => None,
-            why = befalls(host, current) => Some(act(why, current, probing).unwrap_or(doubt)),
+            Found::Other(_) | Found::Same => None,
+            Found::Doubt(again) => Some(again.unwrap_or(doubt)),
         };
         if doubted.is_none() {
             debug!("the relay speaks again");
         }
+    }
+}
+
+/// Looks for another pool until the one that is in doubt speaks again, or something else happens to this
+/// host.
+async fn resolve(
+    link: &Link,
+    current: &Current,
+    doubt: &Doubt,
+    feels: Duration,
+    probing: &mut Probing,
+    epoch: &mut u64,
+    host: &mut Host,
+) -> Found {
+    let replacing = replace(link, current, doubt, *probing, epoch, host.clone());
+    let mut replacing = pin!(replacing);
+    loop {
+        tokio::select! {
+            found = &mut replacing => return Found::Other(found),
+            () = speaks(&current.pulses, &doubt.heard, feels) => return Found::Same,
+            why = befalls(host, current) => match act(why, current, probing) {
+                // It is being replaced for that already.
+                _ if why == Why::Gone && doubt.why == why => {}
+                again => return Found::Doubt(again),
+            },
+        }
+    }
+}
+
+/// What becomes of a doubt.
+enum Found {
+    /// Another pool is ready.
+    Other((Box<Ready>, End)),
+    /// The one that is there speaks again.
+    Same,
+    /// Something else has happened to this host.
+    Doubt(Option<Doubt>),
+}
+
+/// When to look for another relay: not before a pool that has only just begun has proved that it is no
+/// move from one relay that stops to the next.
+fn not_too_often(look_at: Instant, current: &Current, backoff: &mut Backoff) -> Instant {
+    let now = Instant::now();
+    match current.begun.elapsed() < SERVED_LONG_ENOUGH {
+        true => look_at.max(now + backoff.next(now, fastrand::f64())),
+        false => look_at,
     }
 }
 
@@ -158,7 +204,7 @@ async fn replace(
     mut quic: Probing,
     epoch: &mut u64,
     host: Host,
-) -> (Ready, End) {
+) -> (Box<Ready>, End) {
     sleep(doubt.patience(link, current)).await;
     let is_silent = matches!(doubt.why, Why::Silent(_));
     if is_silent {
@@ -171,7 +217,7 @@ async fn replace(
         true => End::replaced_by(ready.way, took, round_trip),
         false => End::Excused,
     };
-    (ready, end)
+    (Box::new(ready), end)
 }
 
 /// Tries what is better than `current` again and again.
@@ -236,14 +282,16 @@ fn has_spoken(pulses: &Pulses, heard: &[(u16, u64)]) -> bool {
 /// Looks for another relay behind the name of one that is about to stop, and takes none of us any more.
 async fn elsewhere(
     link: &Link,
-    spread: Spread,
+    current: &Current,
+    at: Instant,
     quic: &Probing,
     epoch: &mut u64,
     host: Host,
 ) -> Ready {
-    let wait = spread.wait(fastrand::f64());
+    let wait = at.saturating_duration_since(Instant::now());
     info!("looking for another relay in {wait:.1?}");
-    sleep(wait).await;
+    sleep_until(at).await;
+    current.draining.looks(at);
     substitute(link, quic, epoch, host).await.0
 }
 
@@ -263,18 +311,25 @@ async fn substitute(
         };
         debug!("no other way: {lost}");
         let until = Instant::now() + lost.wait(&mut backoff, since);
-        pause(&lost, until, &mut backoff, &mut host).await;
+        pause(link, &lost, until, &mut backoff, &mut host).await;
         since = Instant::now();
     }
 }
 
-/// Ready at that time after `lost`, or soon after there are news of this host, unless somebody has asked us to
-/// wait: an attempt may have better prospects then. Cancel safe.
-pub(super) async fn pause(lost: &Lost, mut until: Instant, backoff: &mut Backoff, host: &mut Host) {
+/// Ready at that time after `lost`, or soon after this host has moved or woken up, unless somebody has asked us
+/// to wait: an attempt may have better prospects then. Cancel safe.
+pub(super) async fn pause(
+    link: &Link,
+    lost: &Lost,
+    mut until: Instant,
+    backoff: &mut Backoff,
+    host: &mut Host,
+) {
+    let addresses = link.dialler.addresses();
     loop {
         tokio::select! {
             () = sleep_until(until) => return,
-            _ = host.next(), if lost.may_be_hurried() => {
+            () = host.moves(&addresses), if lost.may_be_hurried() => {
                 backoff.begins_anew();
                 let now = Instant::now();
                 until = until.min(now + backoff.next(now, fastrand::f64()));

@@ -145,9 +145,10 @@ async fn serve(
     };
     let departing = async {
         reins.shutdown.cancelled().await;
-        farewell.part(&link.venue.timeouts).await;
+        let timeouts = &link.venue.timeouts;
+        farewell.part(timeouts, connection.closed()).await;
     };
-    tokio::select! {
+    let served = tokio::select! {
         Err(error) = converse(&mut control, link, reins, &farewell) => {
             Err(root_cause(connection, link, error).await)
         }
@@ -156,7 +157,12 @@ async fn serve(
         }
         () = rewindow => Ok(()),
         () = departing => Ok(()),
-    }
+    };
+    // Whoever leaves is let go when his visits are over.
+    served.or_else(|error| match reins.shutdown.is_cancelled() {
+        true => Ok(()),
+        false => Err(error),
+    })
 }
 
 /// Acts on what the relay says and tells it when we leave, until the tunnel ends or the relay takes all
@@ -184,7 +190,7 @@ async fn converse(
             News::Granted(granted) => link.is_serving(published(link, &granted)?),
             News::Draining(spread) => {
                 info!("the relay is about to stop");
-                reins.draining.is_told(spread);
+                reins.draining.is_told(spread, fastrand::f64());
             }
             News::Leaving => {
                 info!("the relay stops");

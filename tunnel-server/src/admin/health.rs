@@ -26,9 +26,9 @@ use crate::state::State;
 /// Connections at one time: some probes, and no crowd.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
 /// For a request's headers.
-const HEADERS: Duration = Duration::from_secs(5);
+const HEADERS: Duration = Duration::from_secs(1);
 /// For a request and its answer in all.
-const CONNECTION: Duration = Duration::from_secs(10);
+const CONNECTION: Duration = Duration::from_secs(2);
 /// Bytes of one request's headers; the least that hyper can be held to.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 

@@ -45,7 +45,7 @@ fn admit(incoming: Incoming, permits: &Semaphore, state: &State) -> Option<(Inco
         let _ = incoming.retry();
         return None;
     }
-    match state.turns.take() {
+    match state.turns.take(incoming.remote_address().ip()) {
         Some(turn) => Some((incoming, turn)),
         None => {
             incoming.refuse();

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tracing::{debug, info};
 use tunnel_common::stream::control::ControlRecv;
 use tunnel_common::wire::code::Code;
@@ -19,7 +19,6 @@ use super::error::SessionError;
 use super::mouth::Mouth;
 use super::presence::Presence;
 use crate::drain::Told;
-use crate::due::due;
 use crate::state::State;
 
 /// The receiving half of a control stream.
@@ -85,16 +84,7 @@ pub(super) async fn run(
     let mut keep_alive = interval_at(Instant::now() + every, every);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut windows = tunnel.budget().lower_windows();
-    let mut control = Control {
-        presence,
-        mouth,
-        state,
-        due: None,
-        nonce: 0,
-        unanswered: None,
-        round_trip: Duration::ZERO,
-        told: Told::default(),
-    };
+    let mut control = Control::new(presence, mouth, state);
     let (mut asked, mut speaks) = (None, true);
     loop {
         if asked.is_none() {
@@ -119,6 +109,8 @@ pub(super) async fn run(
             told = state.drain.news(control.told) => control.tell(told)?,
             // An agent that says goodbye must not stay for ever.
             () = due(control.presence.leaves()) => return Ok(Code::None),
+            // It is let go when its visitors have what it sent them.
+            () = tunnel.empties(), if control.presence.leaves().is_some() => return Ok(Code::None),
             // Nor must one that was only trying whether we are here.
             () = due(control.presence.wishes()), if asked.is_none() => return Ok(Code::None),
             () = tunnel.connection().closed(), if !speaks => return Ok(Code::None),
@@ -134,6 +126,14 @@ pub(super) async fn run(
     }
 }
 
+/// Ready at this time, or never. Cancel safe.
+async fn due(at: Option<Instant>) {
+    match at {
+        None => std::future::pending().await,
+        Some(at) => sleep_until(at).await,
+    }
+}
+
 /// Ready when what was asked is answered. Cancel safe.
 async fn answered(asked: &mut Option<Asked<'_>>) -> (Cause, Answer) {
     match asked {
@@ -143,6 +143,19 @@ async fn answered(asked: &mut Option<Asked<'_>>) -> (Cause, Answer) {
 }
 
 impl<'a> Control<'a> {
+    fn new(presence: &'a mut Presence, mouth: &'a mut Mouth, state: &'a State) -> Self {
+        Self {
+            presence,
+            mouth,
+            state,
+            due: None,
+            nonce: 0,
+            unanswered: None,
+            round_trip: Duration::ZERO,
+            told: Told::default(),
+        }
+    }
+
     fn is_due(&mut self, cause: Cause) {
         if self.due != Some(Cause::Wish) {
             self.due = Some(cause);
@@ -194,15 +207,21 @@ impl<'a> Control<'a> {
         self.mouth.say(Frame::Ping { nonce })?;
         let tunnel = self.presence.tunnel();
         tunnel.asked(nonce);
+        let ping = self.sent_now();
+        self.unanswered.get_or_insert(ping);
+        Ok(())
+    }
+
+    /// The newest ping, as if it had just been sent.
+    fn sent_now(&self) -> Ping {
         let round_trips = (2 * self.round_trip).min(MAX_ROUND_TRIPS);
         let patience = self.state.timeouts.pong + round_trips;
         let sent = Instant::now();
-        self.unanswered.get_or_insert(Ping {
-            nonce,
+        Ping {
+            nonce: self.nonce,
             sent,
             suspect_at: Some(sent + patience),
-        });
-        Ok(())
+        }
     }
 
     /// Asks whether the agent is there, unless an answer is due already.
@@ -225,7 +244,9 @@ impl<'a> Control<'a> {
             ping.suspect_at = None;
             let tunnel = self.presence.tunnel();
             tunnel.leaves_unanswered(ping.nonce);
-            self.state.registry.doubt(self.presence.label(), tunnel);
+            for label in self.presence.labels() {
+                self.state.registry.doubt(label, tunnel);
+            }
         }
     }
 
@@ -234,10 +255,13 @@ impl<'a> Control<'a> {
             && ping.nonce <= nonce
         {
             self.round_trip = ping.sent.elapsed();
-            self.unanswered = None;
+            // One that went out behind it has its time from now on.
+            self.unanswered = (nonce < self.nonce).then(|| self.sent_now());
         }
         if self.presence.tunnel().answered(nonce) {
-            self.state.registry.is_trusted_again(self.presence.label());
+            for label in self.presence.labels() {
+                self.state.registry.is_trusted_again(label);
+            }
         }
     }
 

@@ -21,7 +21,6 @@ use tunnel_common::stream::h2::settings::Settings;
 use super::connection::{Connection, End, H2Connection};
 use super::identity::Identity;
 use super::session::{self, Proven};
-use super::turns::Turns;
 use crate::public::refusal::send_and_close;
 use crate::public::replay::Replay;
 use crate::state::State;
@@ -53,7 +52,7 @@ pub(crate) async fn serve(read: Bytes, tcp: TcpStream, address: SocketAddr, stat
     }
     socket::prepare(&tcp, state.congestion);
     let establishing = async {
-        wait_for_turn(&tcp, &state.turns).await?;
+        wait_for_turn(&tcp, &read, address, &state).await?;
         establish(Replay::new(read, tcp), &state).await
     };
     let established = match state.shutdown.run_until_cancelled(establishing).await {
@@ -66,14 +65,25 @@ pub(crate) async fn serve(read: Bytes, tcp: TcpStream, address: SocketAddr, stat
     }
 }
 
-/// Waits until the handshakes may begin. An agent that has reached us by QUIC meanwhile is gone then, and
-/// leaves its turn to others.
-async fn wait_for_turn(tcp: &TcpStream, turns: &Turns) -> Result<(), NoTunnel> {
-    let turn = turns.take().ok_or(NoTunnel::Busy)?;
+/// Waits until the handshakes may begin: for the first byte, since silence costs nobody a turn, and then for
+/// the turn. An agent that has reached us by QUIC meanwhile is gone then, and leaves its turn to others.
+async fn wait_for_turn(
+    tcp: &TcpStream,
+    read: &Bytes,
+    address: SocketAddr,
+    state: &State,
+) -> Result<(), NoTunnel> {
+    if read.is_empty() {
+        let first = timeout(state.timeouts.api_tls, tcp.readable()).await;
+        first
+            .map_err(|_| NoTunnel::Timeout)?
+            .map_err(NoTunnel::Tls)?;
+    }
+    let turn = state.turns.take(address.ip()).ok_or(NoTunnel::Busy)?;
     turn.comes().await;
-    let state = tcp.ready(Interest::READABLE).now_or_never();
-    if matches!(state, Some(Ok(state)) if state.is_read_closed()) {
-        turns.give_back();
+    let readiness = tcp.ready(Interest::READABLE).now_or_never();
+    if matches!(readiness, Some(Ok(readiness)) if readiness.is_read_closed()) {
+        state.turns.give_back(address.ip());
         return Err(NoTunnel::Left);
     }
     Ok(())

@@ -101,9 +101,9 @@ impl Presence {
         &self.tunnel
     }
 
-    /// Whose it is: the name of the key that the handshake proved.
-    pub(super) fn label(&self) -> Label {
-        self.main.id.label()
+    /// The names of the keys that are admitted on it.
+    pub(super) fn labels(&self) -> impl Iterator<Item = Label> {
+        self.held.keys().map(ClientId::label)
     }
 
     /// Takes the agent's wishes. They are answered when they are settled.

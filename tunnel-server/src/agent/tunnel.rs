@@ -196,6 +196,11 @@ impl Tunnel {
     /// Ready when the tunnel is retired and its last visit is over. Cancel safe.
     pub(crate) async fn drained(&self) {
         self.retired.cancelled().await;
+        self.empties().await;
+    }
+
+    /// Ready when no visit runs over it. Cancel safe.
+    pub(crate) async fn empties(&self) {
         self.visits.close();
         self.visits.wait().await;
     }

@@ -5,9 +5,12 @@
 //! waits for before anything is computed: to the agent the handshake is only slower. Who would have to
 //! wait for too long is turned away.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ipnet::Ipv6Net;
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
@@ -19,11 +22,70 @@ use crate::log_limit::LogLimit;
 /// find the place that has just become free.
 const ROOM: u32 = 20;
 
+/// While tokens are scarce one address gets no more than this share of them: a stranger who comes again
+/// and again keeps no agent out.
+const SHARE: u32 = 4;
+/// The network that counts as one address over IPv6, where a host has as many as it likes.
+const V6_PREFIX: u8 = 64;
+/// Addresses whose share is remembered; those that have used next to nothing are forgotten first.
+const MAX_SHARES: usize = 4096;
+
 /// The turns of all attempts.
 #[derive(Debug)]
 pub(crate) struct Turns {
-    bucket: Mutex<Bucket>,
+    buckets: Mutex<Buckets>,
     turned_away: LogLimit,
+}
+
+/// That of all together, and what each address has used of its share.
+#[derive(Debug)]
+struct Buckets {
+    all: Bucket,
+    shares: HashMap<IpAddr, Bucket>,
+}
+
+impl Buckets {
+    /// As [`Bucket::take`], for this address.
+    fn take(&mut self, address: IpAddr, now: Instant) -> Option<Duration> {
+        let network = network(address);
+        let is_scarce = self.all.is_scarce(now) && !address.is_loopback();
+        if is_scarce && self.share(network).is_empty(now) {
+            return None;
+        }
+        let wait = self.all.take(now)?;
+        self.share(network).use_up(now);
+        if self.shares.len() > MAX_SHARES {
+            self.shares.retain(|_, share| share.full_at > now);
+        }
+        Some(wait)
+    }
+
+    fn share(&mut self, network: IpAddr) -> &mut Bucket {
+        let of_all = &self.all;
+        self.shares.entry(network).or_insert_with(|| Bucket {
+            interval: of_all.interval * SHARE,
+            // As many of its longer intervals as a share of the burst has tokens.
+            burst: of_all.burst,
+            patience: Duration::ZERO,
+            full_at: of_all.full_at - of_all.burst,
+            is_closed: false,
+        })
+    }
+
+    fn give_back(&mut self, address: IpAddr) {
+        self.all.give_back();
+        if let Some(share) = self.shares.get_mut(&network(address)) {
+            share.give_back();
+        }
+    }
+}
+
+/// What counts as one address.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Net::new(v6, V6_PREFIX).map_or(address, |net| net.network().into()),
+        v4 => v4,
+    }
 }
 
 /// When an attempt may begin. Dropped, it is used up all the same; see [`Turns::give_back`].
@@ -54,16 +116,19 @@ impl Turns {
             is_closed: false,
         };
         Self {
-            bucket: Mutex::new(bucket),
+            buckets: Mutex::new(Buckets {
+                all: bucket,
+                shares: HashMap::new(),
+            }),
             turned_away: LogLimit::default(),
         }
     }
 
-    /// The next turn. None if it comes too late: the attempt must be turned away, and the log says so now
-    /// and then.
-    pub(crate) fn take(&self) -> Option<Turn> {
+    /// The next turn, for an attempt from this address. None if it comes too late: the attempt must be
+    /// turned away, and the log says so now and then.
+    pub(crate) fn take(&self, address: IpAddr) -> Option<Turn> {
         let now = Instant::now();
-        let Some(wait) = self.bucket().take(now) else {
+        let Some(wait) = self.buckets().take(address, now) else {
             self.tell();
             return None;
         };
@@ -71,15 +136,15 @@ impl Turns {
         Some(Turn { at })
     }
 
-    /// A turn that was taken is not needed.
-    pub(crate) fn give_back(&self) {
-        self.bucket().give_back();
+    /// A turn that was taken from this address is not needed.
+    pub(crate) fn give_back(&self, address: IpAddr) {
+        self.buckets().give_back(address);
     }
 
     /// Whether so few tokens are left that only peers who have shown that they receive at their address
     /// may have one.
     pub(crate) fn are_scarce(&self) -> bool {
-        self.bucket().is_scarce(Instant::now())
+        self.buckets().all.is_scarce(Instant::now())
     }
 
     fn tell(&self) {
@@ -92,8 +157,8 @@ impl Turns {
         }
     }
 
-    fn bucket(&self) -> MutexGuard<'_, Bucket> {
-        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
+    fn buckets(&self) -> MutexGuard<'_, Buckets> {
+        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -128,6 +193,16 @@ impl Bucket {
         }
         self.full_at = full_at;
         Some(wait)
+    }
+
+    /// Takes a token, whether there is one or not.
+    fn use_up(&mut self, now: Instant) {
+        self.full_at = self.full_at.max(now) + self.interval;
+    }
+
+    /// Whether none is left.
+    fn is_empty(&self, now: Instant) -> bool {
+        self.full_at.saturating_duration_since(now) + self.interval > self.burst
     }
 
     /// One that was taken is here again. Those who wait keep their turns; the next gets it.
@@ -222,6 +297,37 @@ mod tests {
         bucket.take(now);
         assert!(bucket.is_scarce(now));
         assert!(!bucket.is_scarce(now + INTERVAL));
+    }
+
+    #[test]
+    fn one_address_gets_a_share_while_tokens_are_scarce_and_all_of_them_while_they_are_not() {
+        let now = Instant::now();
+        let mut buckets = Buckets {
+            all: bucket(now),
+            shares: HashMap::new(),
+        };
+        let [stranger, agent] = ["192.0.2.1", "192.0.2.2"].map(|a| a.parse().expect("an address"));
+        let taken = |buckets: &mut Buckets, address, at| {
+            let taking = std::iter::from_fn(|| buckets.take(address, at));
+            taking.take(10_000).count()
+        };
+        // The first half is anybody's; then he has had more than his share.
+        assert_eq!(taken(&mut buckets, stranger, now), BURST as usize / 2 + 1);
+        assert_eq!(
+            taken(&mut buckets, agent, now),
+            BURST as usize / SHARE as usize
+        );
+        let mut now = now;
+        for _ in 0..100 {
+            now += Duration::from_millis(100);
+            assert!(buckets.take(agent, now).is_some());
+            assert!(
+                taken(&mut buckets, stranger, now) <= 20,
+                "all that came since"
+            );
+        }
+        let v6 = ["2001:db8::1", "2001:db8::2:3"].map(|a| a.parse().expect("an address"));
+        assert_eq!(network(v6[0]), network(v6[1]));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The visitors' side.
 
 mod arrival;
+mod course;
 mod delivery;
 pub(crate) mod listener;
 mod patience;

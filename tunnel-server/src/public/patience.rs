@@ -4,16 +4,19 @@
 //! makes its tunnel suspect (`agent/control.rs`), and the visit moves as soon as another tunnel is not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tunnel_common::identity::Label;
 use tunnel_common::splice::options::Meter;
 
 use crate::agent::registry::Registry;
 use crate::agent::tunnel::Tunnel;
-use crate::due::due;
 use crate::state::State;
+
+/// The least time between two looks; it doubles.
+const MIN_ASK_AGAIN: Duration = Duration::from_millis(300);
 
 /// What a visit waits with for its first answer.
 #[derive(Debug)]
@@ -22,8 +25,10 @@ pub(super) struct Patience<'a> {
     agent: Label,
     tunnel: Arc<Tunnel>,
     news: watch::Receiver<()>,
-    /// When the agent is to be asked whether it is there, if it was not yet.
-    ask_at: Option<Instant>,
+    /// When to look next whether bytes have moved, and to ask the agent whether it is there if not …
+    ask_at: Instant,
+    /// … and how long after that again.
+    ask_again: Duration,
 }
 
 /// How the waiting has ended.
@@ -43,15 +48,17 @@ impl<'a> Patience<'a> {
             agent,
             news: tunnel.news(),
             tunnel,
-            ask_at: Some(Instant::now() + state.timeouts.first_question),
+            ask_at: Instant::now() + state.timeouts.first_question,
+            ask_again: state.timeouts.first_question.max(MIN_ASK_AGAIN),
         }
     }
 
     /// Waits for the next reason to look, and looks.
     async fn look(&mut self, meter: &Meter) -> Option<Waited> {
         tokio::select! {
-            () = due(self.ask_at) => {
-                self.ask_at = None;
+            () = sleep_until(self.ask_at) => {
+                self.ask_at = Instant::now() + self.ask_again;
+                self.ask_again *= 2;
                 if meter.a_to_b() > 0 || meter.b_to_a() > 0 {
                     return Some(Waited::Answered);
                 }

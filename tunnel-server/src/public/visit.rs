@@ -4,54 +4,51 @@
 //! 2. Read the ClientHello, under one deadline for both.
 //! 3. Route by the server name; refuse what is not ours.
 //! 4. Take the hello to the agent (`delivery`).
-//! 5. Splice until it is over. If the tunnel dies or falls silent before the agent has answered, and
-//!    nothing but the hello has gone to it, once more from 4, on another tunnel (`patience`).
+//! 5. Splice until it is over (`course`); on another tunnel if the first one dies or falls silent before
+//!    the agent has answered.
 //!
 //! Whatever is logged on the way stands in a span with the visit's id and the visitor's address.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use first_flight::client_hello::{self, ClientHello, FirstFlight, ReadError};
+use first_flight::client_hello::{self, FirstFlight, ReadError};
 use first_flight::plain_http;
 use first_flight::proxy_header::{Addresses, HeaderError};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, debug, debug_span};
-use tunnel_common::splice::ended::{Cause, Ended, Limit, Side};
-use tunnel_common::splice::options::{Options, Sight};
-use tunnel_common::splice::pump::Splice;
-use tunnel_common::splice::tcp::TcpEnd;
-use tunnel_common::stream::tunnel::TunnelStream;
-use tunnel_common::wire::code::Code;
 
 use super::arrival::addresses;
+use super::course::Course;
 use super::delivery::{Delivery, Who, deliver};
-use super::patience::{self, Patience, Waited};
 use super::refusal::send_and_close;
 use super::route::{Route, route};
 use crate::agent::h2;
-use crate::agent::open::Passage;
-use crate::agent::registry::Candidate;
-use crate::agent::right::Right;
-use crate::agent::tunnel::VisitStream;
-use crate::drain::Drain;
 use crate::state::State;
-use crate::visits::Visit;
 
-/// Tunnels by which a visit may wait for its first answer, one after the other.
-const MAX_MOVES: usize = 3;
+/// Serves one visitor on the connection of `peer`, who is counted from now on. Dropping the future ends the
+/// visitor's connection; once bytes flow, by a reset, and that of the stream too.
+pub(crate) fn serve(
+    connection: TcpStream,
+    peer: SocketAddr,
+    state: Arc<State>,
+) -> impl Future<Output = ()> {
+    let here = state.visits.arrives();
+    async move { attend(connection, peer, here, &state).await }
+}
 
-/// Serves one visitor on the connection of `peer`. Dropping the future ends the visitor's
-/// connection; once bytes flow, by a reset, and that of the stream too.
-pub(crate) async fn serve(mut connection: TcpStream, peer: SocketAddr, state: Arc<State>) {
+async fn attend(
+    mut connection: TcpStream,
+    peer: SocketAddr,
+    here: TaskTrackerToken,
+    state: &Arc<State>,
+) {
     let deadline = Instant::now() + state.timeouts.client_hello;
-    let (id, here) = (state.visits.draw_id(), state.visits.arrives());
-    let arriving = arrive(&mut connection, peer, deadline, &state)
+    let id = state.visits.draw_id();
+    let arriving = arrive(&mut connection, peer, deadline, state)
         .instrument(debug_span!("visit", %id, visitor = %peer));
     let Some(Some(addresses)) = state.shutdown.run_until_cancelled(arriving).await else {
         return;
@@ -63,7 +60,7 @@ pub(crate) async fn serve(mut connection: TcpStream, peer: SocketAddr, state: Ar
         who,
         here,
     };
-    converse(visitor, deadline, &state).instrument(span).await;
+    converse(visitor, deadline, state).instrument(span).await;
 }
 
 /// A visitor whose address is known.
@@ -100,7 +97,16 @@ async fn arrive(
 async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
     let receiving = receive(&mut visitor, deadline, state);
     match state.shutdown.run_until_cancelled(receiving).await {
-        Some(Reception::Pass(delivery)) => pass(visitor, *delivery, state).await,
+        Some(Reception::Pass(delivery)) => {
+            let Visitor {
+                connection,
+                who,
+                here: _here,
+            } = visitor;
+            Course::begin(who, delivery.label, delivery.hello, state)
+                .run(connection, delivery.passage)
+                .await;
+        }
         Some(Reception::Api(hello)) => {
             debug!("an agent comes through the public port");
             drop(visitor.here);
@@ -166,130 +172,6 @@ async fn receive(visitor: &mut Visitor, deadline: Instant, state: &State) -> Rec
         }
     };
     Reception::Refuse(refusal)
-}
-
-/// Stays until the visit is over, by whichever tunnel the agent answers first.
-async fn pass(visitor: Visitor, delivery: Delivery, state: &State) {
-    let Visitor {
-        connection,
-        who,
-        here: _here,
-    } = visitor;
-    let Delivery {
-        label,
-        hello,
-        mut passage,
-    } = delivery;
-    let mut end = TcpEnd::new(connection);
-    // Held as long as another tunnel may need it.
-    let mut hello = hello.is_alone().then_some(hello);
-    for moves_left in (0..MAX_MOVES).rev() {
-        if moves_left == 0 {
-            hello = None;
-        }
-        end = match join(end, passage, &mut hello, &who, state).await {
-            Some(end) => end,
-            None => return,
-        };
-        let Some(held) = &hello else { return };
-        let moving = deliver(state, label, held, &who);
-        passage = match state.shutdown.run_until_cancelled(moving).await {
-            Some(Ok(moved)) => moved,
-            // Nobody else is there either: dropping his end resets him.
-            Some(Err(_)) | None => return,
-        };
-        debug!("the visit has moved to another tunnel");
-    }
-}
-
-/// Joins the visitor and the agent, until the visit is over. Gives the visitor's end back if the visit
-/// should move, which it does only while there is a hello. When the agent has answered that is dropped.
-async fn join(
-    end: TcpEnd,
-    passage: Passage,
-    hello: &mut Option<ClientHello>,
-    who: &Who,
-    state: &State,
-) -> Option<TcpEnd> {
-    let Passage {
-        to:
-            Candidate {
-                tunnel,
-                right,
-                endpoint,
-                ..
-            },
-        opened: VisitStream { stream, in_flight },
-    } = passage;
-    let visit = state.visits.enter(who.id, right.agent(), endpoint);
-    let (agent, endpoint) = (visit.agent.label(), &visit.endpoint);
-    debug!(%agent, %endpoint, "visit begins");
-    let options = Options {
-        pool: state.pool.clone(),
-        budget: tunnel.budget().clone(),
-        timeouts: state.timeouts.splice,
-        meter: visit.meter.clone(),
-    };
-    let mut splice = Splice::new(end, stream, options).keeping_first();
-    let patience = Patience::new(state, agent, tunnel.clone());
-    let ended = run(&mut splice, &visit, &right, patience, hello, &state.drain).await;
-    let is_lost = match &ended {
-        None => true,
-        Some(ended) => hello.is_some() && is_tunnel_lost(&ended.cause),
-    };
-    if is_lost && let Some(end) = splice.take_apart(Code::Replaced) {
-        return Some(end);
-    }
-    let ended = ended?;
-    if matches!(ended.cause, Cause::Limit(Limit::NoAnswer)) {
-        state.registry.doubt(agent, &tunnel);
-    }
-    let (to_agent, to_visitor) = (ended.a_to_b, ended.b_to_a);
-    debug!(to_agent, to_visitor, cause = ?ended.cause, "visit over");
-    drop(in_flight);
-    None
-}
-
-/// Moves bytes until the visit is over, or until it should move to another tunnel: then there is no end.
-async fn run(
-    splice: &mut Splice<TcpEnd, TunnelStream>,
-    visit: &Visit,
-    right: &Right,
-    patience: Patience<'_>,
-    hello: &mut Option<ClientHello>,
-    drain: &Drain,
-) -> Option<Ended> {
-    let mut patience = hello.is_some().then_some(patience);
-    let mut closing = pin!(drain.ends_visits());
-    let mut is_closing = false;
-    loop {
-        tokio::select! {
-            ended = &mut *splice => return Some(ended),
-            code = visit.ended() => return Some(splice.abort(code)),
-            () = right.revoked() => return Some(splice.abort(Code::Policy)),
-            () = &mut closing, if !is_closing => {
-                splice.close_when_idle(Sight::Opaque);
-                is_closing = true;
-            }
-            waited = patience::wait(&mut patience, &visit.meter) => {
-                match waited {
-                    Waited::Better if splice.is_untouched() => return None,
-                    Waited::Better | Waited::Answered => (patience, *hello) = (None, None),
-                }
-            }
-        }
-    }
-}
-
-/// Whether the tunnel itself is gone, and not only this stream of it.
-fn is_tunnel_lost(cause: &Cause) -> bool {
-    match cause {
-        Cause::Broke {
-            side: Side::B,
-            error,
-        } => error.kind() == ErrorKind::NotConnected,
-        _ => false,
-    }
 }
 
 /// The answer to plain HTTP: the same address with TLS, if the host is one that we may serve.
