@@ -8,7 +8,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use e2e::netsim::download::Download;
 use e2e::netsim::programs::{publish_over, server};
+use e2e::netsim::scene::scene;
 use e2e::netsim::{Line, Loss, NEAR, line};
 use e2e::origin::{Origin, origin_on};
 use e2e::pair::{Client, Server};
@@ -17,6 +19,7 @@ use e2e::process::folder;
 use e2e::transport::Over;
 use e2e::visitor::{Visitor, handshake, tls_config};
 use rstest::rstest;
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -244,4 +247,23 @@ async fn a_download_goes_on_when_big_packets_begin_to_vanish(
     if over == Over::Quic {
         assert!(line.up().counts().swallowed > 0, "no packet was that big");
     }
+}
+
+/// A line on which the end of this download takes longer than a visit must be silent to be over.
+const NARROW_BITS: u64 = 5_000_000;
+const LEFT_BEHIND: u64 = 3_000_000;
+
+#[rstest]
+#[tokio::test]
+async fn an_agent_that_ends_stays_until_the_last_of_what_it_has_sent_is_through_a_narrow_line(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let Some(line) = line() else { return };
+    line.both(|conditions| conditions.bits_per_second = Some(NARROW_BITS));
+    let mut scene = scene(line, &over.with(&[])).await;
+    let downloading = Download::start(&scene.entrance, LEFT_BEHIND).await;
+    let downloading = downloading.expect("begins");
+    scene.client.process.signal(Signal::TERM);
+    downloading.ends().await.expect("every byte comes");
+    assert_eq!(scene.client.process.exit_code().await, 0);
 }

@@ -49,6 +49,18 @@ async fn a_request_that_waits_for_its_answer_gets_it_from_an_agent_that_ends_how
 
 #[rstest]
 #[tokio::test]
+async fn a_visitor_who_does_not_end_his_side_does_not_hold_up_an_agent_that_ends(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = stage_with(over, |_| {}, |_| {}).await;
+    let (_visitor, _local) = visited(&mut stage, 1_000, 1_000).await;
+    let since = Instant::now();
+    stage.agent.stop().await;
+    report("an agent whose visitor stays", since);
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_visit_that_waits_for_nothing_gets_a_clean_end_at_both_ends_from_an_agent_that_ends(
     #[values(Over::Quic, Over::H2)] over: Over,
 ) {

@@ -154,8 +154,11 @@ impl End for QuicStream {
     /// outlives a stream which ends otherwise.
     fn probe(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match Pin::new(&mut self.send).poll_write(cx, &[]) {
-            // It has all it needs, or we have ended it ourselves: then the clocks must do.
-            Poll::Ready(Err(WriteError::Stopped(code))) if Code::from(code) == Code::None => Ok(()),
+            Poll::Ready(Err(WriteError::Stopped(code))) if Code::from(code) == Code::None => {
+                self.outgoing = Outgoing::Discarded;
+                Ok(())
+            }
+            // We have ended it ourselves: then the clocks must do.
             Poll::Ready(Err(WriteError::ClosedStream)) => Ok(()),
             // What had arrived before the connection went can still be read; then reading tells.
             Poll::Ready(Err(WriteError::ConnectionLost(_))) => Ok(()),

@@ -223,9 +223,12 @@ impl End for H2Stream {
         };
         parts.incoming.keep(cx);
         match parts.outgoing.stopped(cx) {
-            Some(Stopped::Reset(code)) if code != Code::None => Err(fault::reset(code)),
-            // It has all it needs; or the connection went, and what had arrived before can still be
-            // read: then reading tells.
+            Some(Stopped::Reset(Code::None)) => {
+                self.wanted = Wanted::Discarded;
+                Ok(())
+            }
+            Some(Stopped::Reset(code)) => Err(fault::reset(code)),
+            // The connection went, and what had arrived before can still be read: then reading tells.
             _ => Ok(()),
         }
     }
