@@ -12,12 +12,15 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::poll::{eventually, soon};
 use crate::tools;
 
 /// Fields of `/proc/PID/stat` between the program's name and `utime` (proc(5)); `stime` is next.
 const UTIME_BEHIND_NAME: usize = 11;
+/// For what a process has said before its end to be read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The unit of these fields: what Linux shows to programs, whatever its own clock is.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -223,11 +226,14 @@ impl Process {
         })
     }
 
-    /// Waits for its end.
+    /// Waits for its end. All that it has said is in the log then.
     pub async fn ends(&mut self) -> ExitStatus {
-        soon("the process ends", self.child.wait())
-            .await
-            .expect("is a child")
+        let ended = soon("the process ends", self.child.wait()).await;
+        if !self.reading.is_finished() {
+            // A child of its own may hold the pipe.
+            let _ = timeout(LAST_WORDS, &mut self.reading).await;
+        }
+        ended.expect("is a child")
     }
 
     /// Nobody reads its standard error any more: the next write to it fails.

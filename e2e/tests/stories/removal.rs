@@ -300,6 +300,8 @@ async fn goodbyes_and_pings_are_heard_while_somebody_decides(
     let relay = relay_of(&porter, |_| {}).await;
     let peer = connect(over, relay.api, &key, STREAMS).await;
     let (mut control, _) = peer.register(agents(1, 0)).await;
+    // Without a visit it would be let go at once.
+    let _visit = visited(&relay, &peer).await;
     let asked = porter.asked().len();
     porter.changes_his_mind(|_| None);
     eventually("he is asked", || porter.asked().len() > asked).await;
