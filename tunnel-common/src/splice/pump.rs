@@ -129,8 +129,10 @@ impl<A: End, B: End> Splice<A, B> {
     fn pump(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Cause> {
         let (ab, ba) = (self.a_to_b.moved(), self.b_to_a.moved());
         let pool = &self.options.pool;
-        let forth = self.a_to_b.poll(cx, &mut self.a, &mut self.b, pool);
+        // In this order, so that what moves both ways at once is an answer and the request behind it, and
+        // never a request and its answer.
         let back = self.b_to_a.poll(cx, &mut self.b, &mut self.a, pool);
+        let forth = self.a_to_b.poll(cx, &mut self.a, &mut self.b, pool);
         let (ab, ba) = (self.a_to_b.moved() > ab, self.b_to_a.moved() > ba);
         if ab || ba {
             self.last_move = now;

@@ -22,6 +22,8 @@ struct Script {
     room: usize,
     taken: Vec<u8>,
     put_error: bool,
+    /// What it sends as soon as anything is put.
+    answer: Option<&'static [u8]>,
     probe_error: bool,
     sound: bool,
     finished: bool,
@@ -43,6 +45,7 @@ fn end() -> Scripted {
         room: usize::MAX,
         taken: Vec::new(),
         put_error: false,
+        answer: None,
         probe_error: false,
         sound: false,
         finished: false,
@@ -117,6 +120,11 @@ impl End for Scripted {
             return Poll::Pending;
         }
         script.room -= put;
+        let answer = script.answer.map(Event::Bytes);
+        script.arriving.extend(answer);
+        if let Some(waker) = script.waker.take() {
+            waker.wake();
+        }
         let bytes = held.first()[..put].to_vec();
         script.taken.extend(bytes);
         held.advance(put);
@@ -838,4 +846,17 @@ async fn a_visitor_who_has_gone_behind_his_answer_holds_nobody_up() {
     let (lasted, ended) = outlives(splice).await;
     assert_lasted(lasted, Timeouts::default().half_idle);
     assert!(matches!(ended.cause, Cause::Broke { .. }), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_at_once_is_an_answer() {
+    let (a, b) = (end(), end());
+    let mut splice = splice(&a, &b);
+    b.then(|script| script.answer = Some(b"answer"));
+    a.sends(Event::Bytes(b"request"));
+    splice.close_when_idle(Sight::Clear);
+    let (lasted, ended) = outlives(splice).await;
+    assert_lasted(lasted, Timeouts::default().half_idle + PARTING);
+    assert!(matches!(ended.cause, Cause::Closed), "{ended:?}");
+    assert_eq!(a.got(), b"answer");
 }
