@@ -125,8 +125,10 @@ async fn a_question_does_not_wait_behind_downloads_that_fill_a_slow_line() {
 }
 
 #[tokio::test]
-async fn forty_who_stop_reading_leave_a_reader_over_http2_half_his_rate() {
+async fn heavy_forty_who_stop_reading_leave_a_reader_over_http2_half_his_rate() {
     const STALLED: usize = 40;
+    /// Of so many samples the best counts: a busy machine makes them worse, and nothing better.
+    const SAMPLES: usize = 4;
     const BYTES: usize = 20 * MB;
     let relay = |config: &mut tunnel_server::config::Config| {
         // The tunnel's window is 8 MiB then: those who stand could fill it.
@@ -139,11 +141,15 @@ async fn forty_who_stop_reading_leave_a_reader_over_http2_half_his_rate() {
     let mut stage = stage_with(Over::H2, relay, agent).await;
     let (mut reader, mut local) = stage.visit().await;
     let mut read = async || {
-        let begin = Instant::now();
-        let answering = pour(&mut local, BYTES);
-        let (poured, ()) = tokio::join!(answering, sip(&mut reader, BYTES));
-        poured.expect("answers");
-        begin.elapsed()
+        let mut best = Duration::MAX;
+        for _ in 0..SAMPLES {
+            let begin = Instant::now();
+            let answering = pour(&mut local, BYTES);
+            let (poured, ()) = tokio::join!(answering, sip(&mut reader, BYTES));
+            poured.expect("answers");
+            best = best.min(begin.elapsed());
+        }
+        best
     };
     let alone = read().await;
     let (mut standing, mut pouring) = (vec![], JoinSet::new());
