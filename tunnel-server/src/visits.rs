@@ -22,6 +22,8 @@ pub(crate) struct Visits {
     live: DashMap<VisitId, Arc<Visit>>,
     /// Whoever is here, from accept on.
     present: TaskTracker,
+    /// Set when every visit is ended, those included that are entered later.
+    all_ended: OnceLock<Code>,
     prefix: [u8; 8],
     next: AtomicU64,
 }
@@ -45,6 +47,7 @@ impl Visits {
         Self {
             live: DashMap::new(),
             present: TaskTracker::new(),
+            all_ended: OnceLock::new(),
             prefix,
             next: AtomicU64::new(0),
         }
@@ -90,6 +93,10 @@ impl Visits {
             code: OnceLock::new(),
         });
         self.live.insert(id, visit.clone());
+        // Behind the insert: whoever ends all sees this visit, or is seen here.
+        if let Some(code) = self.all_ended.get() {
+            visit.end(*code);
+        }
         LiveVisit {
             id,
             visit,
@@ -97,8 +104,9 @@ impl Visits {
         }
     }
 
-    /// Ends every visit that is live now.
+    /// Ends every visit, also those that are entered from now on. The first code counts.
     pub(crate) fn end_all(&self, code: Code) {
+        let _ = self.all_ended.set(code);
         for visit in &self.live {
             visit.end(code);
         }
@@ -165,6 +173,7 @@ mod tests {
         table.end_all(Code::Draining);
         second.end(Code::Policy);
         assert_eq!(second.ended().await, Code::Draining);
+        assert_eq!(enter(&table).ended().await, Code::Draining);
         drop(second);
         assert_eq!(table.len(), 0);
     }

@@ -157,9 +157,6 @@ impl<'a> Course<'a> {
                 ended = &mut *splice => return Joined::Over(ended),
                 code = visit.ended() => return Joined::Over(splice.abort(code)),
                 () = right.revoked() => return Joined::Over(splice.abort(Code::Policy)),
-                () = self.state.shutdown.cancelled() => {
-                    return Joined::Over(splice.abort(Code::Draining));
-                }
                 () = &mut closing, if !is_closing => {
                     splice.close_when_idle(Sight::Opaque);
                     is_closing = true;
