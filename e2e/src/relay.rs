@@ -49,6 +49,15 @@ pub fn relay_identity() -> Arc<CertifiedKey> {
     cert::self_signed(&key, &["localhost".to_owned()]).expect("a certificate")
 }
 
+/// A relay with this identity at this API port, where another one was before.
+pub async fn relay_again(identity: Arc<CertifiedKey>, api_port: u16) -> Relay {
+    relay_with(|config| {
+        config.identity = identity;
+        config.api_port = api_port;
+    })
+    .await
+}
+
 /// A relay with a changed configuration.
 pub async fn relay_with(change: impl FnOnce(&mut Config)) -> Relay {
     let mut config = Config {

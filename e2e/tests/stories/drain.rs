@@ -12,7 +12,7 @@ use e2e::pair::{self, Server, server};
 use e2e::peer::{self, connect};
 use e2e::poll::{eventually, soon, until_ok};
 use e2e::process::folder;
-use e2e::relay::{relay, relay_identity, relay_with};
+use e2e::relay::{relay, relay_again, relay_identity, relay_with};
 use e2e::stage::{
     drain, drain_to_end, drain_to_reset, patient, patient_stage, pour, report, sip, stage_with,
     stays_silent,
@@ -314,10 +314,7 @@ async fn a_lone_agent_is_back_at_a_restarted_relay_within_five_seconds(
     let (host, port) = (agent.host().await, first.api.port());
     first.stop().await;
     agent.is_cut_off().await;
-    let restarted = relay_with(|config| {
-        config.identity = identity;
-        config.api_port = port;
-    });
+    let restarted = relay_again(identity, port);
     let (restarted, since) = (restarted.await, Instant::now());
     agent.serves().await;
     report("the relay is up to the agent is back", since);

@@ -3,7 +3,7 @@
 use e2e::agent::{new_key, publish, publish_as, same_key};
 use e2e::origin::http;
 use e2e::poll::until_ok;
-use e2e::relay::{relay, relay_for, relay_identity, relay_with};
+use e2e::relay::{relay, relay_again, relay_for, relay_identity, relay_with};
 use e2e::transport::Over;
 use e2e::visitor::{alert, certificate, get, get_on, visit};
 use rstest::rstest;
@@ -174,11 +174,7 @@ async fn an_agent_outlives_its_relay_and_serves_again_when_it_is_back(
     first.stop().await;
     agent.is_cut_off().await;
 
-    let restarted = relay_with(|config| {
-        config.identity = identity;
-        config.api_port = port;
-    });
-    let restarted = restarted.await;
+    let restarted = relay_again(identity, port).await;
     assert_eq!(agent.host().await, host);
     assert_eq!(
         get(restarted.public, &host).await.expect("an answer"),

@@ -57,6 +57,9 @@ pub(super) enum News {
     Heard,
 }
 
+/// No relay ends it before the connection.
+const ENDED: ControlFailure = ControlFailure::Protocol("the relay ended the control stream");
+
 /// Both halves of the control stream of a tunnel that serves.
 #[derive(Debug)]
 pub(crate) struct Control {
@@ -189,11 +192,7 @@ impl Control {
                 Some(Frame::Leaving) => return Ok(News::Leaving),
                 Some(Frame::Pong { nonce }) if nonce == LEAVING_NONCE => return Ok(News::Heard),
                 Some(_) => debug!("a frame that an agent does not act on"),
-                None => {
-                    return Err(ControlFailure::Protocol(
-                        "the relay ended the control stream",
-                    ));
-                }
+                None => return Err(ENDED),
             }
         }
     }
@@ -205,10 +204,7 @@ impl Control {
             match frame {
                 Some(Frame::Pong { nonce }) => return Ok(nonce),
                 Some(Frame::Refused(refused)) => return Err(ControlFailure::Refused(refused)),
-                None => {
-                    let why = "the relay ended the control stream";
-                    return Err(ControlFailure::Protocol(why));
-                }
+                None => return Err(ENDED),
                 Some(Frame::Draining { spread }) => {
                     self.drains = Some(Spread::of_milliseconds(spread));
                 }
@@ -252,9 +248,7 @@ async fn greet(
         Some(_) => Err(ControlFailure::Protocol(
             "the relay's first frame was no Welcome",
         )),
-        None => Err(ControlFailure::Protocol(
-            "the relay ended the control stream",
-        )),
+        None => Err(ENDED),
     }
 }
 
