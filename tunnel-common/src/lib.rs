@@ -8,6 +8,7 @@
 //!   much memory slow readers may pin.
 //! * [`identity`], [`key`], [`hostname`], [`tls`], [`proof`] - who is who; [`private_file`] - what
 //!   others may not touch.
+//! * [`acme`] - certificates from an authority, and their renewal.
 //! * [`quic`], [`h2`] - sockets and transport settings that both ends share.
 //! * [`clock`], [`escape`], [`process`] - the rim: wall-clock time, log text, limits and signals.
 //!
@@ -16,6 +17,8 @@
 //!
 //! Nothing here knows a relay or an agent: a thing stands in this crate only if both use it.
 
+#[cfg(feature = "tunnel")]
+pub mod acme;
 #[cfg(feature = "tunnel")]
 pub mod budget;
 #[cfg(feature = "tunnel")]

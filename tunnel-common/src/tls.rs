@@ -102,7 +102,8 @@ pub fn certified(
     }
 }
 
-fn private_key(key: &KeyPair) -> PrivateKeyDer<'static> {
+/// The private half in the form that TLS takes.
+pub(crate) fn private_key(key: &KeyPair) -> PrivateKeyDer<'static> {
     PrivatePkcs8KeyDer::from(key.serialize_der()).into()
 }
 

@@ -1,0 +1,157 @@
+//! What a host name shows to whoever comes from outside: the certificate, without a judgement about it.
+//!
+//! It is how we see, before an authority is asked to come, that its question would get to us, and how anybody
+//! sees who answers for an agent.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, PeerMisbehaved, SignatureScheme};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::dial::Dial;
+use crate::hostname::Hostname;
+use crate::tls;
+
+/// For the connection and the handshake together: an authority has little more patience.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why nothing was shown.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotShown {
+    /// Nobody is there, or nobody answers in time.
+    #[error("{host}:{port} is not reached from here: {source}")]
+    Unreachable {
+        /// The name.
+        host: Hostname,
+        /// The port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+    /// Somebody is there, and does not show a certificate.
+    #[error("{host}:{port} does not answer with TLS as expected: {source}")]
+    NoTls {
+        /// The name.
+        host: Hostname,
+        /// The port.
+        port: u16,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl NotShown {
+    /// Whether it may be the way from here alone that is wrong: packets vanish, as they do in networks that
+    /// do not lead to their own public address.
+    pub fn may_be_ours(&self) -> bool {
+        let silent = [io::ErrorKind::TimedOut, io::ErrorKind::HostUnreachable];
+        match self {
+            Self::Unreachable { source, .. } => silent.contains(&source.kind()),
+            Self::NoTls { .. } => false,
+        }
+    }
+}
+
+/// The certificate that `port` of `host` shows to who offers these protocols, and whose key has signed the
+/// handshake. Nobody vouches for it. An answer takes 10 s at most; dropping the future gives it up.
+pub async fn shown(
+    dial: &dyn Dial,
+    host: &Hostname,
+    port: u16,
+    alpn: &[&[u8]],
+) -> Result<CertificateDer<'static>, NotShown> {
+    let unreachable = |source| NotShown::Unreachable {
+        host: host.clone(),
+        port,
+        source,
+    };
+    let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    let dialling = timeout(TIMEOUT, dial.dial(host.as_str(), port)).await;
+    let tcp = dialling
+        .map_err(|_| unreachable(late()))?
+        .map_err(unreachable)?;
+    let no_tls = |source| NotShown::NoTls {
+        host: host.clone(),
+        port,
+        source,
+    };
+    let handshake = async {
+        let name = ServerName::try_from(host.to_string()).map_err(io::Error::other)?;
+        let config = config(alpn).map_err(io::Error::other)?;
+        TlsConnector::from(Arc::new(config))
+            .connect(name, tcp)
+            .await
+    };
+    let shaken = timeout(TIMEOUT, handshake).await;
+    let stream = shaken.map_err(|_| no_tls(late()))?.map_err(no_tls)?;
+    let certificates = stream.get_ref().1.peer_certificates();
+    let leaf = certificates.and_then(|chain| chain.first());
+    let none = || no_tls(io::Error::other("no certificate"));
+    Ok(leaf.ok_or_else(none)?.clone().into_owned())
+}
+
+fn config(alpn: &[&[u8]]) -> Result<ClientConfig, Error> {
+    let provider = tls::provider();
+    let anybody = Anybody(provider.signature_verification_algorithms);
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(anybody))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Ok(config)
+}
+
+/// Takes any certificate; the handshake must still be signed with its key.
+struct Anybody(WebPkiSupportedAlgorithms);
+
+impl fmt::Debug for Anybody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Anybody")
+    }
+}
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        // TLS 1.3 alone is offered; nobody gets here.
+        Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
