@@ -9,6 +9,7 @@
 //! * [`identity`], [`key`], [`hostname`], [`tls`], [`proof`] - who is who; [`private_file`] - what
 //!   others may not touch.
 //! * [`acme`] - certificates from an authority, and their renewal.
+//!   others may not touch; [`file_watch`] - when somebody has replaced a file.
 //! * [`quic`], [`h2`] - sockets and transport settings that both ends share.
 //! * [`clock`], [`escape`], [`process`] - the rim: wall-clock time, log text, limits and signals.
 //!
@@ -24,6 +25,8 @@ pub mod budget;
 #[cfg(feature = "tunnel")]
 pub mod clock;
 pub mod escape;
+#[cfg(feature = "tunnel")]
+pub mod file_watch;
 #[cfg(feature = "tunnel")]
 pub mod h2;
 pub mod hostname;

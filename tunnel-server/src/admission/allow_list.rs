@@ -1,15 +1,13 @@
 //! The lists of agents that an operator keeps, read again whenever they change.
 
 use std::collections::HashSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info};
+use tunnel_common::file_watch::{FileWatch, off_the_reactor};
 use tunnel_common::identity::Label;
 
 use super::list_file::{self, ListError};
@@ -78,30 +76,15 @@ impl AllowList {
     }
 
     async fn watch(&self) {
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Nothing yet: what changed between load and here is seen as well.
-        let (mut read, mut last, mut complaint) = (None, None, None);
+        let mut files = FileWatch::new(self.files.clone(), LOOK_EVERY);
+        let mut complaint = None;
         loop {
-            looks.tick().await;
-            let stamps = Some(self.stamps().await);
-            // A list that changes at every look is read as it is: a removal does not wait for its end.
-            let has_waited = last != read;
-            if stamps != read && (stamps == last || has_waited) {
+            files.changed().await;
+            if !self.read_again(&mut complaint).await {
                 // What could not be read now may be readable the next time.
-                read = self
-                    .read_again(&mut complaint)
-                    .await
-                    .then(|| stamps.clone())
-                    .flatten();
+                files.try_again();
             }
-            last = stamps;
         }
-    }
-
-    async fn stamps(&self) -> Vec<Option<Stamp>> {
-        let files = self.files.clone();
-        off_the_reactor(move || files.iter().map(|path| Stamp::of(path)).collect()).await
     }
 
     /// Takes what the files say now, and says whether it could. A file that can not be used changes
@@ -150,18 +133,6 @@ impl Admission for AllowList {
     }
 }
 
-/// Files may be on a network, and slow.
-async fn off_the_reactor<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        // The runtime ends, and this with it; or the work panicked.
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => std::future::pending().await,
-        },
-    }
-}
-
 fn read_all(files: &[PathBuf], ids: &HashSet<Label>) -> Result<HashSet<Label>, ListError> {
     let mut all = ids.clone();
     for path in files {
@@ -174,29 +145,10 @@ fn read_all(files: &[PathBuf], ids: &HashSet<Label>) -> Result<HashSet<Label>, L
     Ok(all)
 }
 
-/// What changes when a file is written or replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    file: (u64, u64),
-    size: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    /// Follows links. `None` if there is no file, or none that could be looked at.
-    fn of(path: &Path) -> Option<Self> {
-        let file = fs::metadata(path).ok()?;
-        Some(Self {
-            file: (file.dev(), file.ino()),
-            size: file.size(),
-            // Not the time of the last write, which a copy can set back.
-            changed: (file.ctime(), file.ctime_nsec()),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use tunnel_common::identity::ClientId;
 
     use super::*;
