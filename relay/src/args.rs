@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::Label;
 use tunnel_common::key::{self, DataDir, IfMissing, Origin};
+use tunnel_common::pem_pair::PemPair;
 use tunnel_common::process::{self, Mistakes};
 use tunnel_common::quic::Congestion;
 use tunnel_server::admission::allow_list::AllowList;
@@ -216,12 +217,19 @@ impl Serve {
         Ok(Arc::new(list))
     }
 
-    fn identity(&self) -> anyhow::Result<Arc<CertifiedKey>> {
+    fn certificate_files(&self) -> Option<PemPair> {
         let data = self.data();
-        if let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            return Ok(cert::from_pem_files(&data.file(chain), &data.file(key))?);
+        Some(PemPair {
+            chain: data.file(self.tls_cert.as_deref()?),
+            key: data.file(self.tls_key.as_deref()?),
+        })
+    }
+
+    fn identity(&self) -> anyhow::Result<Arc<CertifiedKey>> {
+        if let Some(files) = self.certificate_files() {
+            return Ok(files.load()?);
         }
-        let path = data.path().join(KEY_FILE);
+        let path = self.data().path().join(KEY_FILE);
         let (key, origin) = key::load(&path, IfMissing::required(self.require_key))?;
         if origin == Origin::Made {
             let fingerprint = key::fingerprint(&key);

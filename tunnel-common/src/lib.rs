@@ -10,6 +10,8 @@
 //!   others may not touch.
 //! * [`acme`] - certificates from an authority, and their renewal.
 //!   others may not touch; [`file_watch`] - when somebody has replaced a file.
+//! * [`identity`], [`key`], [`pem_pair`], [`hostname`], [`tls`], [`proof`] - who is who;
+//!   [`private_file`] - what others may not touch; [`file_watch`] - when somebody has replaced a file.
 //! * [`quic`], [`h2`] - sockets and transport settings that both ends share.
 //! * [`clock`], [`escape`], [`process`] - the rim: wall-clock time, log text, limits and signals.
 //!
@@ -33,6 +35,8 @@ pub mod hostname;
 pub mod identity;
 #[cfg(feature = "tunnel")]
 pub mod key;
+#[cfg(feature = "tunnel")]
+pub mod pem_pair;
 #[cfg(feature = "tunnel")]
 pub mod private_file;
 #[cfg(feature = "tunnel")]
