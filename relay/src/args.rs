@@ -10,6 +10,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use rustls::sign::CertifiedKey;
 use tracing::{info, warn};
+use tunnel_common::clock::Clock;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::Label;
 use tunnel_common::key::{self, DataDir, IfMissing, Origin};
@@ -227,7 +228,7 @@ impl Serve {
 
     fn identity(&self) -> anyhow::Result<Arc<CertifiedKey>> {
         if let Some(files) = self.certificate_files() {
-            return Ok(files.load()?);
+            return Ok(files.load(&Clock::system())?);
         }
         let path = self.data().path().join(KEY_FILE);
         let (key, origin) = key::load(&path, IfMissing::required(self.require_key))?;

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use tracing::warn;
+use x509_parser::time::ASN1Time;
 
+use crate::clock::Clock;
 use crate::key::MAX_KEY_FILE_BYTES;
 use crate::private_file::{self, Guard};
 use crate::tls::{self, CertificateError};
@@ -47,6 +50,14 @@ pub enum PemError {
         /// Why.
         source: CertificateError,
     },
+    /// The certificate is not valid any more.
+    #[error("the certificate in {chain} has expired: it was valid until {until}")]
+    Expired {
+        /// The certificate's file.
+        chain: PathBuf,
+        /// The last second of its life, in UTC (RFC 3339).
+        until: String,
+    },
 }
 
 /// Where a certificate and its key are.
@@ -59,10 +70,18 @@ pub struct PemPair {
 }
 
 impl PemPair {
-    /// Reads both files, and checks that they belong together.
+    /// Reads both files, and checks that they belong together and that the certificate has not expired
+    /// by `clock`. One that is not valid yet gives a warning and no more: a machine that has just
+    /// started may have a clock that is far behind.
     ///
     /// It blocks the thread for as long as the disk takes.
-    pub fn load(&self) -> Result<Arc<CertifiedKey>, PemError> {
+    pub fn load(&self, clock: &Clock) -> Result<Arc<CertifiedKey>, PemError> {
+        let certified = self.read()?;
+        self.check_dates(&certified, clock)?;
+        Ok(certified)
+    }
+
+    fn read(&self) -> Result<Arc<CertifiedKey>, PemError> {
         let Self { chain, key } = self;
         let read = |path: &PathBuf, what| {
             let path = path.clone();
@@ -89,20 +108,59 @@ impl PemPair {
         });
         certified.map(Arc::new)
     }
+
+    fn check_dates(&self, certified: &CertifiedKey, clock: &Clock) -> Result<(), PemError> {
+        // What this parser does not understand and TLS does is left to whoever is shown it.
+        let Some((_, leaf)) = certified
+            .cert
+            .first()
+            .and_then(|leaf| x509_parser::parse_x509_certificate(leaf).ok())
+        else {
+            return Ok(());
+        };
+        let now = i64::try_from(clock.since_epoch().as_secs()).unwrap_or(i64::MAX);
+        let (from, until) = (leaf.validity().not_before, leaf.validity().not_after);
+        if until.timestamp() < now {
+            return Err(PemError::Expired {
+                chain: self.chain.clone(),
+                until: rfc3339(until),
+            });
+        }
+        if now < from.timestamp() {
+            let (chain, from) = (self.chain.display(), rfc3339(from));
+            warn!(
+                "the certificate in {chain} is not valid before {from}, by the clock of this machine"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The second `time` in UTC.
+fn rfc3339(time: ASN1Time) -> String {
+    let utc = ASN1Time::from_timestamp(time.timestamp()).unwrap_or(time);
+    let utc = utc.to_datetime();
+    let (month, day) = (u8::from(utc.month()), utc.day());
+    let (hour, minute, second) = utc.to_hms();
+    format!(
+        "{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z",
+        utc.year()
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
+    use std::time::{Duration, UNIX_EPOCH};
 
-    use rcgen::{CertificateParams, KeyPair};
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
     use super::*;
     use crate::identity::KeyFingerprint;
     use crate::key;
 
-    /// A certificate, with its key.
+    /// A certificate from the beginning of 2020 to that of 2021, with its key.
     struct Made {
         certificate: rcgen::Certificate,
         key: KeyPair,
@@ -111,7 +169,9 @@ mod tests {
     impl Made {
         fn new() -> Self {
             let key = tls::generate_key().expect("a key");
-            let params = CertificateParams::new(["relay.example".to_owned()]).expect("a name");
+            let mut params = CertificateParams::new(["relay.example".to_owned()]).expect("a name");
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 1, 1);
             let certificate = params.self_signed(&key).expect("signs");
             Self { certificate, key }
         }
@@ -129,15 +189,22 @@ mod tests {
         }
     }
 
+    /// A clock at noon of the first day of this year.
+    fn noon_of(year: u64) -> Clock {
+        let days = (year - 1970) * 365 + (year - 1969) / 4;
+        let noon = UNIX_EPOCH + Duration::from_secs((days * 24 + 12) * 3600);
+        Clock::from_fn(move || noon)
+    }
+
     fn refused(pair: &PemPair) -> String {
-        let error = pair.load().expect_err("is refused");
+        let error = pair.load(&noon_of(2020)).expect_err("is refused");
         error.to_string()
     }
 
     #[test]
     fn a_pair_of_files_is_an_identity() {
         let (folder, made) = (tempfile::tempdir().expect("a folder"), Made::new());
-        let shown = made.put(folder.path()).load();
+        let shown = made.put(folder.path()).load(&noon_of(2020));
         let shown = KeyFingerprint::of_certificate(&shown.expect("loads").cert[0]);
         assert_eq!(shown.expect("parses"), key::fingerprint(&made.key));
     }
@@ -158,5 +225,20 @@ mod tests {
         assert!(refused(&pair).contains("key.pem"));
         fs::write(&pair.chain, "").expect("writes");
         assert!(refused(&pair).contains("chain.pem"));
+    }
+
+    #[test]
+    fn an_expired_certificate_is_refused_with_its_date_and_one_of_tomorrow_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pair = Made::new().put(folder.path());
+        for year in [1970, 2019, 2020] {
+            assert!(pair.load(&noon_of(year)).is_ok(), "{year}");
+        }
+        let error = pair.load(&noon_of(2021)).expect_err("is refused");
+        let error = error.to_string();
+        assert!(
+            error.contains("chain.pem") && error.contains("2021-01-01T00:00:00Z"),
+            "{error}"
+        );
     }
 }
