@@ -52,7 +52,7 @@ pub fn relay_identity() -> Arc<CertifiedKey> {
 /// A relay with this identity at this API port, where another one was before.
 pub async fn relay_again(identity: Arc<CertifiedKey>, api_port: u16) -> Relay {
     relay_with(|config| {
-        config.identity = identity;
+        config.identity = identity.into();
         config.api_port = api_port;
     })
     .await

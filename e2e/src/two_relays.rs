@@ -29,12 +29,12 @@ pub struct TwoRelays {
 pub async fn two_relays(change: impl FnOnce(&mut RelayConfig)) -> TwoRelays {
     let identity = relay_identity();
     let first = relay_with(|config| {
-        config.identity = identity.clone();
+        config.identity = identity.clone().into();
         change(config);
     });
     let first = first.await;
     let second = relay_with(|config| {
-        config.identity = identity;
+        config.identity = identity.into();
         config.bind_addr = ports::ADDRESS.into();
         config.api_port = first.api.port();
         config.pub_port = first.public.port();

@@ -12,6 +12,8 @@
 //!   others may not touch; [`file_watch`] - when somebody has replaced a file.
 //! * [`identity`], [`key`], [`pem_pair`], [`hostname`], [`tls`], [`proof`] - who is who;
 //!   [`private_file`] - what others may not touch; [`file_watch`] - when somebody has replaced a file.
+//! * [`pem_pair`], [`cert_store`] - certificates that are replaced while a process runs, from the disk to
+//!   the handshake; [`file_watch`] - when a file has changed.
 //! * [`quic`], [`h2`] - sockets and transport settings that both ends share.
 //! * [`clock`], [`escape`], [`process`] - the rim: wall-clock time, log text, limits and signals.
 //!
@@ -24,6 +26,8 @@
 pub mod acme;
 #[cfg(feature = "tunnel")]
 pub mod budget;
+#[cfg(feature = "tunnel")]
+pub mod cert_store;
 #[cfg(feature = "tunnel")]
 pub mod clock;
 pub mod escape;

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::sign::CertifiedKey;
+use tunnel_common::cert_store::CertStore;
 use tunnel_common::clock::Clock;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::quic::{Congestion, QuicTimeouts};
@@ -47,8 +47,9 @@ pub struct Config {
     /// Proxies in front of the public ports. A connection from one of them must begin with a PROXY
     /// protocol header, which is believed; from anybody else it is no TLS.
     pub trusted_proxies: Vec<TrustedProxy>,
-    /// The relay's own certificate and key, shown to agents.
-    pub identity: Arc<CertifiedKey>,
+    /// The relay's own certificate and key, shown to agents. One that is put in its place while the relay
+    /// runs is shown from the next handshake on; tunnels stay.
+    pub identity: CertStore,
     /// By which agents know at once that the relay has crashed and started again, if they are the same as
     /// before. Without them, or if they are lost, agents find out when nothing has come for
     /// [`QuicTimeouts::idle`]; new ones are drawn.
@@ -159,7 +160,7 @@ pub fn max_visits(descriptors: u64) -> usize {
 
 impl Config {
     /// Development mode on all addresses: ports 4433, 8443 and 443, any suffix, open to every agent.
-    pub fn development(identity: Arc<CertifiedKey>) -> Self {
+    pub fn development(identity: impl Into<CertStore>) -> Self {
         Self {
             bind_addr: Ipv4Addr::UNSPECIFIED.into(),
             api_port: 4433,
@@ -170,7 +171,7 @@ impl Config {
             advertise_port: None,
             admission: Arc::new(Open::default()),
             trusted_proxies: vec![],
-            identity,
+            identity: identity.into(),
             reset_keys: None,
             handshakes_per_second: HANDSHAKES_PER_SECOND,
             handshake_burst: HANDSHAKE_BURST,

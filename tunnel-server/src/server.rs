@@ -99,6 +99,7 @@ pub struct Server {
     listeners: Vec<TcpListener>,
     admin: Option<TcpListener>,
     addresses: Addresses,
+    fingerprint: KeyFingerprint,
     max_visits: usize,
     drain_delay: Duration,
     drain_grace: Duration,
@@ -119,7 +120,9 @@ pub struct Addresses {
 impl Server {
     /// Binds all ports. Must be called inside a tokio runtime. Dropping the result frees them.
     pub fn bind(config: &Config) -> Result<Self, BindError> {
-        let fingerprint = certificate_fingerprint(config)?;
+        let fingerprint = config.identity.fingerprint();
+        let unreadable = || BindError::Certificate("it can not be read".to_owned());
+        let fingerprint = fingerprint.ok_or_else(unreadable)?;
         let budget = MemoryBudget::new(config.memory_budget);
         let window = budget.first_window(Carrier::Quic);
         let public = PublicPorts::bind(config)?;
@@ -128,14 +131,7 @@ impl Server {
         let (admin, admin_address) = admin.unzip();
         let port = config.advertise_port.unwrap_or(public.addresses[0].port());
         let names = Names::new(config.suffixes.clone(), port).with_own(config.own_names.clone());
-        let state = State::new(
-            config,
-            names,
-            public.alpn_port,
-            fingerprint,
-            budget,
-            api.tls,
-        );
+        let state = State::new(config, names, public.alpn_port, budget, api.tls);
         Ok(Self {
             endpoint: api.endpoint,
             api: api.listener,
@@ -146,6 +142,7 @@ impl Server {
                 public: public.addresses,
                 admin: admin_address,
             },
+            fingerprint,
             max_visits: config.max_visits,
             drain_delay: config.drain_delay,
             drain_grace: config.drain_grace,
@@ -158,9 +155,10 @@ impl Server {
         &self.addresses
     }
 
-    /// The fingerprint of the relay's key, by which agents can trust it.
+    /// The fingerprint of the relay's key, by which agents can trust it, as it was at the bind. If the
+    /// relay is given another key while it runs, agents are told that one from then on.
     pub fn fingerprint(&self) -> KeyFingerprint {
-        self.state.fingerprint
+        self.fingerprint
     }
 
     /// Serves until `shutdown` fires, then drains: takes nobody new, lets visits get the answers that
@@ -253,16 +251,6 @@ async fn keep_up_admission(state: Arc<State>) {
     if state.shutdown.run_until_cancelled(upkeep).await.is_some() {
         error!("changes of who may register are not seen any more; restart the relay");
     }
-}
-
-fn certificate_fingerprint(config: &Config) -> Result<KeyFingerprint, BindError> {
-    let bad = |why: String| BindError::Certificate(why);
-    let end_entity = config
-        .identity
-        .cert
-        .first()
-        .ok_or_else(|| bad("it is empty".to_owned()))?;
-    KeyFingerprint::of_certificate(end_entity).map_err(|error| bad(error.to_string()))
 }
 
 /// The bound ports for visitors.

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel_common::budget::MemoryBudget;
-use tunnel_common::identity::KeyFingerprint;
+use tunnel_common::cert_store::CertStore;
 use tunnel_common::quic::Congestion;
 use tunnel_common::splice::buffer::BufferPool;
 use tunnel_common::tls;
@@ -35,8 +35,8 @@ pub(crate) struct State {
     pub(crate) alpn_port: Option<u16>,
     /// Who is believed when he says who a visitor is.
     pub(crate) trusted_proxies: Vec<TrustedProxy>,
-    /// Who the relay is.
-    pub(crate) fingerprint: KeyFingerprint,
+    /// Who the relay is: what agents are shown.
+    pub(crate) identity: CertStore,
     /// TLS for agents that come over TCP.
     pub(crate) api_tls: Arc<ServerConfig>,
     /// How many agents may be shaking hands over TCP. Apart from QUIC's: one who holds them all up
@@ -74,7 +74,6 @@ impl State {
         config: &Config,
         names: Names,
         alpn_port: Option<u16>,
-        fingerprint: KeyFingerprint,
         budget: MemoryBudget,
         api_tls: Arc<ServerConfig>,
     ) -> Result<Self, GetRandomFailed> {
@@ -83,7 +82,7 @@ impl State {
             names,
             alpn_port,
             trusted_proxies: config.trusted_proxies.clone(),
-            fingerprint,
+            identity: config.identity.clone(),
             api_tls,
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             turns: Turns::new(config),

@@ -114,7 +114,7 @@ fn compare(count: usize, before: Holdings, after: Holdings) -> Outcome {
 impl Stand {
     async fn relay(&self) -> Relay {
         relay_with(|config| {
-            config.identity = self.relay_key.clone();
+            config.identity = self.relay_key.clone().into();
             config.bind_addr = ports::ADDRESS.into();
             config.api_port = self.api.port;
             config.pub_port = self.public.port;

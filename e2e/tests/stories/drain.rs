@@ -308,7 +308,7 @@ async fn a_lone_agent_is_back_at_a_restarted_relay_within_five_seconds(
     #[values(Over::Quic, Over::H2)] over: Over,
 ) {
     let identity = relay_identity();
-    let first = relay_with(|config| config.identity = identity.clone()).await;
+    let first = relay_with(|config| config.identity = identity.clone().into()).await;
     let origin = http("back again").await;
     let agent = publish(over, &first, origin.address).await;
     let (host, port) = (agent.host().await, first.api.port());

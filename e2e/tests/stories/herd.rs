@@ -218,7 +218,7 @@ async fn heavy_a_herd_is_back_soon_after_a_crash_and_no_more_come_at_once_than_m
     let settings = |port, porter| {
         let (identity, keys) = (identity.clone(), keys.clone());
         move |config: &mut Config| {
-            (config.identity, config.reset_keys) = (identity, Some(keys));
+            (config.identity, config.reset_keys) = (identity.into(), Some(keys));
             (config.api_port, config.admission) = (port, porter);
             config.handshakes_per_second = NonZeroU32::new(rate).expect("not zero");
             config.handshake_burst = NonZeroU32::new(burst).expect("not zero");

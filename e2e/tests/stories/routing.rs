@@ -167,7 +167,7 @@ async fn an_agent_outlives_its_relay_and_serves_again_when_it_is_back(
     #[values(Over::Quic, Over::H2)] over: Over,
 ) {
     let identity = relay_identity();
-    let first = relay_with(|config| config.identity = identity.clone()).await;
+    let first = relay_with(|config| config.identity = identity.clone().into()).await;
     let origin = http("back again").await;
     let agent = publish(over, &first, origin.address).await;
     let (host, port) = (agent.host().await, first.api.port());

@@ -284,7 +284,7 @@ async fn half_a_relay(prepare: impl FnOnce(&Firewall)) -> (Scene, JoinSet<()>) {
     let key = new_key();
     let identity = tls::self_signed(&key, &[]).expect("a certificate");
     let quiet = false_relay(tls::self_signed(&key, &[]).expect("a certificate"));
-    let relay = relay_with(|config| config.identity = Arc::new(identity)).await;
+    let relay = relay_with(|config| config.identity = Arc::new(identity).into()).await;
     let firewall = between(relay.api, quiet.api).await;
     prepare(&firewall);
     let mut welcoming = JoinSet::new();

@@ -9,7 +9,6 @@ use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, TokioRuntime, VarInt};
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
-use rustls::sign::SingleCertAndKey;
 use rustls::version::TLS13;
 use tokio::net::TcpListener;
 use tunnel_common::wire::alpn;
@@ -154,12 +153,11 @@ fn quic_config(config: &Config, window: u64) -> Result<quinn::ServerConfig, ApiE
 fn tls_config(config: &Config, protocol: &[u8]) -> Result<ServerConfig, rustls::Error> {
     let provider = tls::provider();
     let verifier = Arc::new(AnyProvenKey(provider.clone()));
-    let identity = SingleCertAndKey::from(config.identity.clone());
     let clock = Arc::new(config.clock.clone());
     let mut tls = ServerConfig::builder_with_details(provider, clock)
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(identity));
+        .with_cert_resolver(Arc::new(config.identity.clone()));
     tls.alpn_protocols = vec![protocol.to_vec()];
     tls.session_storage = Arc::new(NoServerSessionStorage {});
     tls.send_tls13_tickets = 0;

@@ -156,8 +156,11 @@ async fn talk(
     let rev = answer.rev;
     let granted = presence.settle(answer, state);
     let granted = granted.map_err(SessionError::Refused)?;
+    // No agent comes past a certificate that can not be read.
+    let key = state.identity.fingerprint();
+    let relay_id = key.map(|key| key.to_string()).unwrap_or_default();
     mouth.say(Frame::Welcome(Welcome {
-        relay_id: state.fingerprint.to_string(),
+        relay_id,
         features: vec![],
         limits: Limits {
             endpoints: MAX_ENDPOINTS,
