@@ -62,7 +62,8 @@ struct Serve {
     /// Domain under which agents get their names; may be repeated. Without one, any is served
     #[arg(long)]
     domain_suffix: Vec<Hostname>,
-    /// The relay's certificate chain for agents (PEM); without one it signs its own
+    /// The relay's certificate chain for agents (PEM), read again whenever it changes; without one the
+    /// relay signs its own
     #[arg(long, requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The private key of --tls-cert (PEM)
@@ -166,6 +167,7 @@ impl Serve {
         };
         let reached_at = self.reached_at();
         let mut config = Config::development(identity);
+        config.certificate_files = self.certificate_files();
         config.bind_addr = self.bind_addr;
         config.api_port = self.api_port;
         config.pub_port = self.pub_port;
@@ -306,7 +308,7 @@ mod tests {
             (4433, 8443, Some(443))
         );
         assert_eq!(config.suffixes, Suffixes::Any);
-        assert!(config.reset_keys.is_some());
+        assert!(config.reset_keys.is_some() && config.certificate_files.is_none());
         assert_eq!(reached_at, "127.0.0.1");
     }
 

@@ -1,19 +1,27 @@
-//! A certificate chain and its private key in two PEM files.
+//! A certificate chain and its private key in two PEM files, and what becomes of them while the process
+//! runs.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use tracing::warn;
+use tracing::{info, warn};
 use x509_parser::time::ASN1Time;
 
 use crate::clock::Clock;
+use crate::file_watch::{FileWatch, off_the_reactor};
+use crate::identity::KeyFingerprint;
 use crate::key::MAX_KEY_FILE_BYTES;
 use crate::private_file::{self, Guard};
 use crate::tls::{self, CertificateError};
+
+/// How often a pair is looked at that is in use. It takes two looks to see a change: nobody who renews a
+/// certificate waits for that.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a certificate can not be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +68,17 @@ pub enum PemError {
     },
 }
 
+impl PemError {
+    /// Whether the files may be readable the next time, though nobody changes them.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Unsafe { .. } => true,
+            Self::Read { source, .. } => matches!(source, pem::Error::Io(_)),
+            Self::Empty(_) | Self::Pair { .. } | Self::Expired { .. } => false,
+        }
+    }
+}
+
 /// Where a certificate and its key are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PemPair {
@@ -79,6 +98,61 @@ impl PemPair {
         let certified = self.read()?;
         self.check_dates(&certified, clock)?;
         Ok(certified)
+    }
+
+    /// Looks at both files every so often (see [`LOOK_EVERY`]; not zero), and hands over the certificate
+    /// whenever they hold another one than `shown`, or than was handed over last. It never returns.
+    /// Must be polled inside a tokio runtime; dropping the future ends the watch.
+    ///
+    /// A pair that [`load`](Self::load) would refuse changes nothing, and is told with a warning once:
+    /// a new chain whose key is not there yet is such a pair.
+    pub async fn watch(
+        self,
+        mut shown: Arc<CertifiedKey>,
+        clock: Clock,
+        every: Duration,
+        mut on_change: impl FnMut(Arc<CertifiedKey>),
+    ) {
+        let mut files = FileWatch::new(vec![self.chain.clone(), self.key.clone()], every);
+        let mut complaint = None;
+        loop {
+            files.changed().await;
+            let (pair, old, clock) = (self.clone(), shown.clone(), clock.clone());
+            match off_the_reactor(move || pair.load_another(&old, &clock)).await {
+                Ok(None) => complaint = None,
+                Ok(Some(new)) => {
+                    complaint = None;
+                    self.tell(&new);
+                    shown = new.clone();
+                    on_change(new);
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    if complaint.as_ref() != Some(&text) {
+                        warn!("{text}; the one before goes on serving");
+                    }
+                    // What is the same at the next look is told once; a new state is told again.
+                    complaint = error.may_pass().then_some(text);
+                    if complaint.is_some() {
+                        files.try_again();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The pair, if it is another one than `old`.
+    fn load_another(
+        &self,
+        old: &CertifiedKey,
+        clock: &Clock,
+    ) -> Result<Option<Arc<CertifiedKey>>, PemError> {
+        let certified = self.read()?;
+        if certified.cert == old.cert {
+            return Ok(None);
+        }
+        self.check_dates(&certified, clock)?;
+        Ok(Some(certified))
     }
 
     fn read(&self) -> Result<Arc<CertifiedKey>, PemError> {
@@ -134,6 +208,13 @@ impl PemPair {
         }
         Ok(())
     }
+
+    fn tell(&self, new: &CertifiedKey) {
+        let key = new.cert.first().map(KeyFingerprint::of_certificate);
+        let key = key.and_then(Result::ok).map(|key| key.to_string());
+        let chain = self.chain.display();
+        info!(%chain, key, "a new certificate is shown from now on");
+    }
 }
 
 /// The second `time` in UTC.
@@ -151,13 +232,15 @@ fn rfc3339(time: ASN1Time) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
     use std::path::Path;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use tokio::sync::mpsc::{self, UnboundedReceiver};
+    use tokio::time::timeout;
 
     use super::*;
-    use crate::identity::KeyFingerprint;
     use crate::key;
 
     /// A certificate from the beginning of 2020 to that of 2021, with its key.
@@ -168,10 +251,14 @@ mod tests {
 
     impl Made {
         fn new() -> Self {
+            Self::until(2021)
+        }
+
+        fn until(year: i32) -> Self {
             let key = tls::generate_key().expect("a key");
             let mut params = CertificateParams::new(["relay.example".to_owned()]).expect("a name");
             params.not_before = date_time_ymd(2020, 1, 1);
-            params.not_after = date_time_ymd(2021, 1, 1);
+            params.not_after = date_time_ymd(year, 1, 1);
             let certificate = params.self_signed(&key).expect("signs");
             Self { certificate, key }
         }
@@ -186,6 +273,10 @@ mod tests {
             let secret = self.key.serialize_pem();
             private_file::create(&pair.key, secret.as_bytes()).expect("writes");
             pair
+        }
+
+        fn is(&self, certified: &CertifiedKey) -> bool {
+            certified.cert == [self.certificate.der().clone()]
         }
     }
 
@@ -240,5 +331,79 @@ mod tests {
             error.contains("chain.pem") && error.contains("2021-01-01T00:00:00Z"),
             "{error}"
         );
+    }
+
+    type HandedOver = UnboundedReceiver<Arc<CertifiedKey>>;
+
+    /// Watches `pair` from what it holds now on, while `story` goes on.
+    async fn watched(pair: &PemPair, story: impl AsyncFnOnce(&mut HandedOver)) {
+        let first = pair.load(&noon_of(2020)).expect("loads");
+        let (sender, mut handed_over) = mpsc::unbounded_channel();
+        let hand_over = |new| sender.send(new).expect("the story goes on");
+        let pair = pair.clone();
+        tokio::select! {
+            () = pair.watch(first, noon_of(2020), LOOK_EVERY, hand_over) => unreachable!("for ever"),
+            () = story(&mut handed_over) => {}
+        }
+    }
+
+    async fn nothing_comes(handed_over: &mut HandedOver) -> bool {
+        timeout(4 * LOOK_EVERY, handed_over.recv()).await.is_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pair_that_is_replaced_is_handed_over_once_and_half_a_pair_is_not() {
+        let (folder, new) = (tempfile::tempdir().expect("a folder"), Made::new());
+        let pair = Made::new().put(folder.path());
+        let story = async |handed_over: &mut HandedOver| {
+            assert!(nothing_comes(handed_over).await, "nothing has changed");
+            fs::write(&pair.chain, new.certificate.pem()).expect("writes");
+            assert!(nothing_comes(handed_over).await, "the old key is there");
+            fs::remove_file(&pair.key).expect("removes");
+            assert!(nothing_comes(handed_over).await, "no key is there");
+            new.put(folder.path());
+            assert!(new.is(&handed_over.recv().await.expect("watches")));
+            fs::write(&pair.chain, new.certificate.pem()).expect("writes");
+            assert!(nothing_comes(handed_over).await, "it is the same");
+        };
+        watched(&pair, story).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pair_that_has_expired_is_not_handed_over_and_the_next_is() {
+        let (folder, new) = (tempfile::tempdir().expect("a folder"), Made::new());
+        let pair = Made::new().put(folder.path());
+        let replace = |made: &Made| {
+            fs::remove_file(&pair.key).expect("removes");
+            made.put(folder.path());
+        };
+        let story = async |handed_over: &mut HandedOver| {
+            replace(&Made::until(2020));
+            assert!(nothing_comes(handed_over).await);
+            replace(&new);
+            assert!(new.is(&handed_over.recv().await.expect("watches")));
+        };
+        watched(&pair, story).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_a_link_leads_to_is_replaced_in_one_step_as_mounted_secrets_are() {
+        let (folder, new) = (tempfile::tempdir().expect("a folder"), Made::new());
+        let at = |name: &str| folder.path().join(name);
+        for (name, made) in [("old", &Made::new()), ("new", &new)] {
+            fs::create_dir(at(name)).expect("creates");
+            made.put(&at(name));
+        }
+        symlink(at("old"), at("now")).expect("links");
+        let pair = PemPair {
+            chain: at("now/chain.pem"),
+            key: at("now/key.pem"),
+        };
+        let story = async |handed_over: &mut HandedOver| {
+            symlink(at("new"), at("next")).expect("links");
+            fs::rename(at("next"), at("now")).expect("replaces");
+            assert!(new.is(&handed_over.recv().await.expect("watches")));
+        };
+        watched(&pair, story).await;
     }
 }

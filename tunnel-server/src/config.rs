@@ -8,6 +8,7 @@ use std::time::Duration;
 use tunnel_common::cert_store::CertStore;
 use tunnel_common::clock::Clock;
 use tunnel_common::hostname::Hostname;
+use tunnel_common::pem_pair::PemPair;
 use tunnel_common::quic::{Congestion, QuicTimeouts};
 use tunnel_common::splice::options as splice;
 
@@ -50,6 +51,9 @@ pub struct Config {
     /// The relay's own certificate and key, shown to agents. One that is put in its place while the relay
     /// runs is shown from the next handshake on; tunnels stay.
     pub identity: CertStore,
+    /// The files of [`identity`](Self::identity), if the relay is to take what they hold whenever they
+    /// change while it runs.
+    pub certificate_files: Option<PemPair>,
     /// By which agents know at once that the relay has crashed and started again, if they are the same as
     /// before. Without them, or if they are lost, agents find out when nothing has come for
     /// [`QuicTimeouts::idle`]; new ones are drawn.
@@ -172,6 +176,7 @@ impl Config {
             admission: Arc::new(Open::default()),
             trusted_proxies: vec![],
             identity: identity.into(),
+            certificate_files: None,
             reset_keys: None,
             handshakes_per_second: HANDSHAKES_PER_SECOND,
             handshake_burst: HANDSHAKE_BURST,

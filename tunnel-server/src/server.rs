@@ -13,7 +13,9 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use tunnel_common::budget::{Carrier, MemoryBudget};
+use tunnel_common::clock::Clock;
 use tunnel_common::identity::KeyFingerprint;
+use tunnel_common::pem_pair::{self, PemPair};
 use tunnel_common::wire::code::Code;
 
 use crate::admin::health;
@@ -100,6 +102,8 @@ pub struct Server {
     admin: Option<TcpListener>,
     addresses: Addresses,
     fingerprint: KeyFingerprint,
+    certificate_files: Option<PemPair>,
+    clock: Clock,
     max_visits: usize,
     drain_delay: Duration,
     drain_grace: Duration,
@@ -143,6 +147,8 @@ impl Server {
                 admin: admin_address,
             },
             fingerprint,
+            certificate_files: config.certificate_files.clone(),
+            clock: config.clock.clone(),
             max_visits: config.max_visits,
             drain_delay: config.drain_delay,
             drain_grace: config.drain_grace,
@@ -168,6 +174,7 @@ impl Server {
     /// Dropping the future instead leaves tasks running until the runtime ends.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), ApiSocketLost> {
         self.listen();
+        self.keep_up_certificate();
         let Self {
             endpoint, state, ..
         } = self;
@@ -224,6 +231,20 @@ impl Server {
             let accepting = listener::accept(admin, permits, state, end, health::serve);
             self.state.tasks.spawn(accepting);
         }
+    }
+
+    /// Takes what the files of the certificate hold whenever they change.
+    fn keep_up_certificate(&mut self) {
+        let Some(files) = self.certificate_files.take() else {
+            return;
+        };
+        let (state, clock) = (self.state.clone(), self.clock.clone());
+        self.state.tasks.spawn(async move {
+            let shown = state.identity.default_certificate();
+            let show = |new| state.identity.set_default(new);
+            let watch = files.watch(shown, clock, pem_pair::LOOK_EVERY, show);
+            state.shutdown.run_until_cancelled(watch).await;
+        });
     }
 }
 
