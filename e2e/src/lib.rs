@@ -14,6 +14,7 @@
 //! * [`held`] is one whose answers wait for the story, and [`two_relays`] share a name.
 //! * [`peer`] is an agent made by hand, [`false_relay`] a relay, for what real ones would never do;
 //!   [`arrival`] is a visit to such an agent.
+//! * [`authority`] vouches for a relay, and writes the files that say so.
 //! * [`stranger`] is an agent on other TLS, QUIC and HTTP/2 stacks than ours; [`steady`] is a
 //!   bystander whom nothing that others do may hurt.
 //! * [`porter`] decides which agents may come in. [`ports`] are known before they are bound, [`tools`] are programs of others, [`nginx`] is one
@@ -28,6 +29,7 @@
 
 pub mod agent;
 pub mod arrival;
+pub mod authority;
 pub mod false_relay;
 pub mod firewall;
 pub mod forward_proxy;

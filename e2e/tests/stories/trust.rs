@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use e2e::agent::{new_key, start};
+use e2e::authority::{Authority, private};
 use e2e::false_relay::{self, false_relay};
 use e2e::origin::http;
 use e2e::pair::{self, Server, at, server, server_at};
@@ -13,7 +14,6 @@ use e2e::ports;
 use e2e::process::{self, Process, folder};
 use e2e::relay::relay_identity;
 use e2e::visitor::get;
-use rcgen::{BasicConstraints, CertificateParams, DnType, Issuer, KeyPair};
 use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
@@ -237,38 +237,6 @@ async fn a_key_that_was_not_proved_is_not_recorded() {
     assert!(!known.path().exists());
 }
 
-/// A certificate authority of the user's own.
-struct Authority(Issuer<'static, KeyPair>, String);
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let key = new_key();
-        let mut params = CertificateParams::new([]).expect("no names");
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = rcgen::IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).expect("signs").pem();
-        Self(Issuer::new(params, key), pem)
-    }
-
-    /// A certificate for `name`, and its key, both in PEM.
-    fn sign(&self, name: &str) -> (String, String) {
-        let key = new_key();
-        let params = CertificateParams::new([name.to_owned()]).expect("a name");
-        let certificate = params.signed_by(&key, &self.0).expect("signs");
-        (certificate.pem(), key.serialize_pem())
-    }
-}
-
-fn private(path: &Path, text: &str) -> String {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut options = std::fs::OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true).mode(0o600);
-    let mut file = options.open(path).expect("creates");
-    file.write_all(text.as_bytes()).expect("writes");
-    path.to_str().expect("UTF-8").to_owned()
-}
-
 #[tokio::test]
 async fn an_authority_of_the_users_own_vouches_for_the_relay_by_its_name() {
     let (ours, others) = (Authority::new("ours"), Authority::new("others"));
@@ -276,8 +244,8 @@ async fn an_authority_of_the_users_own_vouches_for_the_relay_by_its_name() {
     let (chain, key) = ours.sign("localhost");
     let chain = private(&files.path().join("relay.pem"), &chain);
     let key = private(&files.path().join("tls.key"), &key);
-    let ca = private(&files.path().join("ca.pem"), &ours.1);
-    let other = private(&files.path().join("other.pem"), &others.1);
+    let ca = private(&files.path().join("ca.pem"), &ours.pem());
+    let other = private(&files.path().join("other.pem"), &others.pem());
     let server = server(&["--tls-cert", &chain, "--tls-key", &key]).await;
     let origin = http("vouched for").await;
     let local = origin.address.to_string();
