@@ -5,6 +5,7 @@ mod admission;
 mod allowed;
 mod bad_networks;
 mod bytes;
+mod certificates;
 mod crash;
 mod crowd;
 mod cut_off;
