@@ -25,6 +25,8 @@ impl Alert {
     /// The name is not one of ours, or nobody serves it now; which of the two is nobody's business
     /// (RFC 6066, 3).
     pub const UNRECOGNIZED_NAME: Self = Self(112);
+    /// Nobody speaks what is offered, and nothing else is (RFC 7301, 3.2).
+    pub const NO_APPLICATION_PROTOCOL: Self = Self(120);
 
     /// Reads back an alert that a TLS library wrote; `None` if `record` is anything but one fatal
     /// alert in plain text.
@@ -59,6 +61,7 @@ mod tests {
             (Alert::INTERNAL_ERROR, 80),
             (Alert::MISSING_EXTENSION, 109),
             (Alert::UNRECOGNIZED_NAME, 112),
+            (Alert::NO_APPLICATION_PROTOCOL, 120),
         ];
         for (alert, description) in alerts {
             assert_eq!(alert.to_bytes(), [21, 3, 3, 0, 2, 2, description]);

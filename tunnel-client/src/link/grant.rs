@@ -73,6 +73,7 @@ mod tests {
         let urls = urls.iter().map(|url| (*url).to_owned()).collect();
         Granted {
             endpoint,
+            leads: false,
             outcome: Outcome::Urls(urls),
         }
     }

@@ -10,9 +10,12 @@
 //!   │      Welcome{granted …} | Refused{…}    │
 //!   │◀─────────────────────────────────────── │
 //!   │ Wanted{rev} ───────▶ ◀─────── Granted   │   again at any time, either side
+//!   │ ChallengePending{host, until} ─────────▶│   before a certificate is asked for, and after
 //!   │ Ping ◀────────────────────────────▶ Pong│
 //!   │ Leaving / Draining                      │   before an end that was asked for
 //! ```
+//!
+//! Frames are heard in order: the Pong to a Ping means that all that was said before the Ping was heard.
 
 use std::fmt;
 
@@ -37,6 +40,16 @@ pub enum Frame {
         rev: u64,
         /// All endpoints that the agent wants from now on.
         wanted: Vec<Wanted>,
+    },
+    /// A certificate authority will ask at this host (TLS-ALPN-01, RFC 8737), and the agent can answer over
+    /// this tunnel: the relay sends handshakes that offer nothing but `acme-tls/1` to tunnels that say so,
+    /// and to no others. A Ping behind it tells when it counts. A host that is not the agent's, or one
+    /// too many, is ignored; the tunnel's end withdraws all.
+    ChallengePending {
+        /// The name that is to be validated.
+        host: String,
+        /// Milliseconds from now for which it counts, up to 10 min; 0 withdraws it.
+        until: u64,
     },
     /// The relay's grants, anew: an answer to [`Frame::Wanted`], or a change of its own.
     Granted {
@@ -177,6 +190,9 @@ pub struct Granted {
     /// The wish's own.
     #[serde(rename = "ref")]
     pub endpoint: EndpointRef,
+    /// Of the processes that serve the endpoint's key, this is the one that orders its certificates.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leads: bool,
     /// The grant itself.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -354,6 +370,7 @@ mod tests {
     fn a_grant_has_either_urls_or_a_refusal() {
         let granted = Granted {
             endpoint: EndpointRef::default(),
+            leads: false,
             outcome: Outcome::Urls(vec!["https://x.example".into()]),
         };
         let json = r#"{"ref":"main","urls":["https://x.example"]}"#;
@@ -365,6 +382,28 @@ mod tests {
             Outcome::Refused(Refused::for_good(Code::Policy, "no"))
         );
         assert_eq!(serde_json::to_string(&parsed).expect("serialises"), refused);
+    }
+
+    #[test]
+    fn a_grant_says_who_leads_only_to_him() {
+        let leads = r#"{"ref":"main","leads":true,"urls":["https://x.example"]}"#;
+        let granted: Granted = serde_json::from_str(leads).expect("parses");
+        assert!(granted.leads);
+        assert_eq!(serde_json::to_string(&granted).expect("serialises"), leads);
+        let silent = r#"{"ref":"main","urls":[]}"#;
+        let granted: Granted = serde_json::from_str(silent).expect("parses");
+        assert!(!granted.leads);
+    }
+
+    #[test]
+    fn the_wire_form_of_a_pending_challenge_is_fixed() {
+        let pending = Frame::ChallengePending {
+            host: "x.example".into(),
+            until: 60_000,
+        };
+        let json = r#"{"type":"ChallengePending","host":"x.example","until":60000}"#;
+        assert_eq!(serde_json::to_string(&pending).expect("serialises"), json);
+        assert_eq!(parse(json).expect("parses"), pending);
     }
 
     #[test]

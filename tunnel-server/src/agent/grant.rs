@@ -19,7 +19,7 @@ pub(crate) struct Claim<'a> {
     pub(crate) id: Result<ClientId, Refused>,
 }
 
-/// Answers all wishes of one tunnel, each with URLs or with the reason why not.
+/// Answers all wishes of one tunnel, each with URLs or with the reason why not. Who leads is not known here.
 pub(crate) fn grant(names: &Names, claims: &[Claim<'_>]) -> Vec<Granted> {
     let mut served = vec![];
     let mut answer = |claim: &Claim<'_>| {
@@ -32,6 +32,7 @@ pub(crate) fn grant(names: &Names, claims: &[Claim<'_>]) -> Vec<Granted> {
         };
         Granted {
             endpoint: claim.wish.endpoint.clone(),
+            leads: false,
             outcome,
         }
     };

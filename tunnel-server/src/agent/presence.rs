@@ -321,6 +321,7 @@ impl Presence {
     fn answer_all(&self, outcome: &Outcome) -> Vec<Granted> {
         let answer = |wish: &Wanted| Granted {
             endpoint: wish.endpoint.clone(),
+            leads: false,
             outcome: outcome.clone(),
         };
         self.wanted.iter().map(answer).collect()
