@@ -3,7 +3,7 @@
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::ClientId;
 use tunnel_common::wire::code::Code;
-use tunnel_common::wire::frame::{Refused, Wanted};
+use tunnel_common::wire::frame::{Granted, Outcome, Refused, Wanted};
 
 use super::grant::hosts;
 use super::identity::Identity;
@@ -27,6 +27,16 @@ pub(super) fn refuse(claims: &mut [Claimed], id: ClientId, refused: &Refused) {
             *claimed = Err(refused.clone());
         }
     }
+}
+
+/// The answer to wishes of which none is granted.
+pub(super) fn refuse_all(wanted: &[Wanted], refused: &Refused) -> Vec<Granted> {
+    let answer = |wish: &Wanted| Granted {
+        endpoint: wish.endpoint.clone(),
+        leads: false,
+        outcome: Outcome::Refused(refused.clone()),
+    };
+    wanted.iter().map(answer).collect()
 }
 
 /// The names that are claimed for `id`.

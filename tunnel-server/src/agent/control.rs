@@ -104,6 +104,7 @@ pub(super) async fn run(
                 control.ping()?;
             },
             () = tunnel.questioned() => control.question()?,
+            () = tunnel.has_lead() => control.tell_lead()?,
             () = due(suspect_at) => control.suspects(),
             window = windows.next() => tunnel.connection().lower_window(window),
             told = state.drain.news(control.told) => control.tell(told)?,
@@ -176,12 +177,24 @@ impl<'a> Control<'a> {
         let before = self.presence.granted().cloned();
         let granted = self.presence.settle(answer, self.state);
         let granted = granted.map_err(SessionError::Refused)?;
-        let drains = self.presence.leaves().is_some() || self.presence.tunnel().is_retired();
-        let is_news = before.as_ref() != Some(&granted) && !drains;
+        let is_news = before.as_ref() != Some(&granted) && !self.drains();
         if cause == Cause::Wish || is_news {
             self.mouth.say(Frame::Granted { rev, granted })?;
         }
         Ok(())
+    }
+
+    /// The agent's process leads from now on: it must know, unless this tunnel is on its way out.
+    fn tell_lead(&mut self) -> Result<(), SessionError> {
+        match self.presence.look_who_leads() {
+            Some(granted) if !self.drains() => self.mouth.say(granted),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether no more visits come by this tunnel.
+    fn drains(&self) -> bool {
+        self.presence.leaves().is_some() || self.presence.tunnel().is_retired()
     }
 
     /// Another tunnel has taken the place of this one, and its last visit is over: what that sent may

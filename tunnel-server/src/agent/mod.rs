@@ -9,6 +9,7 @@ mod control;
 mod error;
 mod grant;
 pub(crate) mod h2;
+mod held;
 pub(crate) mod identity;
 mod mouth;
 pub(crate) mod open;

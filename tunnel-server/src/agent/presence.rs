@@ -15,13 +15,13 @@ use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::{ClientId, Label};
 use tunnel_common::proof::Exporter;
 use tunnel_common::wire::code::Code;
-use tunnel_common::wire::frame::{Granted, Hello, Outcome, Refused, Wanted};
+use tunnel_common::wire::frame::{Frame, Granted, Hello, Outcome, Refused, Wanted};
 
 use super::asking::{Answer, Decision, Question, undecided};
-use super::claims::{Claimed, hosts_of, is_of, refusal, refuse};
+use super::claims::{Claimed, hosts_of, is_of, refusal, refuse, refuse_all};
 use super::grant::{Claim, MAX_ENDPOINTS, grant, too_many};
+use super::held::Held;
 use super::identity::Identity;
-use super::registry::Membership;
 use super::registry::core::{JoinError, Place};
 use super::right::Right;
 use super::tunnel::Tunnel;
@@ -47,6 +47,8 @@ pub(super) struct Presence {
     wanted: Vec<Wanted>,
     /// What the agent was told last; nothing before it was let in.
     granted: Option<Vec<Granted>>,
+    /// The revision of the wishes that this answers.
+    answered: u64,
     /// Whether it was ever granted anything.
     has_published: bool,
     held: HashMap<ClientId, Held>,
@@ -55,23 +57,6 @@ pub(super) struct Presence {
     leaves: Option<Instant>,
     /// When one that has never published anything must have wished for something.
     wishes: Option<Instant>,
-}
-
-/// A key that is admitted on this tunnel.
-#[derive(Debug)]
-struct Held {
-    identity: Identity,
-    right: Arc<Right>,
-    /// The names for which it was admitted.
-    hosts: Vec<Hostname>,
-    membership: Option<Membership>,
-}
-
-impl Held {
-    /// Whether a visit goes on by this right that nobody can come by any more.
-    fn has_visits(&self) -> bool {
-        self.membership.is_none() && Arc::strong_count(&self.right) > 1
-    }
 }
 
 impl Presence {
@@ -86,6 +71,7 @@ impl Presence {
             rev: 0,
             wanted: vec![],
             granted: None,
+            answered: 0,
             has_published: false,
             held: HashMap::new(),
             ask_again: None,
@@ -181,6 +167,7 @@ impl Presence {
         answer: Answer,
         state: &State,
     ) -> Result<Vec<Granted>, Refused> {
+        self.answered = answer.rev;
         let settled = self.take(answer, state);
         if settled.is_err() {
             self.held.values().for_each(|held| held.right.revoke());
@@ -225,6 +212,27 @@ impl Presence {
         self.granted.as_ref()
     }
 
+    /// Looks again for which of its keys the tunnel's process leads. Gives what the agent must be told, if
+    /// that has changed.
+    pub(super) fn look_who_leads(&mut self) -> Option<Frame> {
+        let mut granted = self.granted.clone()?;
+        self.mark_leading(&mut granted);
+        if self.granted.as_ref() == Some(&granted) {
+            return None;
+        }
+        self.granted = Some(granted.clone());
+        let rev = self.answered;
+        Some(Frame::Granted { rev, granted })
+    }
+
+    fn mark_leading(&self, granted: &mut [Granted]) {
+        let leading: Vec<_> = self.held.values().filter_map(Held::leads).collect();
+        for granted in granted {
+            let is_served = matches!(granted.outcome, Outcome::Urls(_));
+            granted.leads = is_served && leading.contains(&granted.endpoint);
+        }
+    }
+
     fn take(&mut self, answer: Answer, state: &State) -> Result<Vec<Granted>, Refused> {
         let mut claims = answer.claims;
         for (id, hosts, decision) in answer.decisions {
@@ -241,7 +249,7 @@ impl Presence {
             let main = self.main.id;
             self.held
                 .retain(|id, held| *id == main || held.has_visits());
-            return Ok(self.answer_all(&Outcome::Refused(refusal(JoinError::Outdated))));
+            return Ok(refuse_all(&self.wanted, &refusal(JoinError::Outdated)));
         }
         self.enter(&mut claims, state)?;
         let claims: Vec<_> = claims
@@ -318,15 +326,6 @@ impl Presence {
         }
     }
 
-    fn answer_all(&self, outcome: &Outcome) -> Vec<Granted> {
-        let answer = |wish: &Wanted| Granted {
-            endpoint: wish.endpoint.clone(),
-            leads: false,
-            outcome: outcome.clone(),
-        };
-        self.wanted.iter().map(answer).collect()
-    }
-
     /// Makes the tunnel a member for each key that is claimed, and for no other. What is over is
     /// forgotten.
     fn enter(&mut self, claims: &mut [Claimed], state: &State) -> Result<(), Refused> {
@@ -388,6 +387,7 @@ impl Presence {
                 _ => {}
             }
         }
+        self.mark_leading(&mut granted);
         Ok(granted)
     }
 }

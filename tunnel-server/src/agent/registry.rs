@@ -52,6 +52,10 @@ impl Seated for Holder {
     fn has_company(&self) {
         self.tunnel.tell_visits();
     }
+
+    fn takes_lead(&self) {
+        self.tunnel.takes_lead();
+    }
 }
 
 /// A tunnel that may take a visit.

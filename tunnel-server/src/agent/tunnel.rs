@@ -24,6 +24,8 @@ pub(crate) struct Tunnel {
     trust: Mutex<Trust>,
     /// Whether the agent should be asked if it is there.
     question: Notify,
+    /// Whether the agent should be told that its process leads.
+    lead: Notify,
     /// Changes when a visit that waits for its answer should look whether another tunnel is better.
     news: watch::Sender<()>,
 }
@@ -70,6 +72,7 @@ impl Tunnel {
             retired: CancellationToken::new(),
             trust: Mutex::new(Trust::Trusted),
             question: Notify::new(),
+            lead: Notify::new(),
             news: watch::Sender::new(()),
         }
     }
@@ -97,6 +100,16 @@ impl Tunnel {
     /// Ready when the agent should be asked whether it is there. Cancel safe.
     pub(crate) async fn questioned(&self) {
         self.question.notified().await;
+    }
+
+    /// Its process leads from now on, for one of the keys that it serves.
+    pub(crate) fn takes_lead(&self) {
+        self.lead.notify_one();
+    }
+
+    /// Ready when the agent should be told for which keys its process leads. Cancel safe.
+    pub(crate) async fn has_lead(&self) {
+        self.lead.notified().await;
     }
 
     /// Says that the agent may be gone: it left a visit unanswered for too long, or a new process of it

@@ -3,7 +3,8 @@
 //! * An agent's name is served exactly while one of its tunnels serves.
 //! * Within one instance (process) a tunnel of a higher epoch that begins to serve takes the place
 //!   of all lower ones; a lower one comes too late.
-//! * Different instances of one key are equal replicas.
+//! * Different instances of one key are equal replicas, of which one leads: the first that began to serve,
+//!   for as long as any of its tunnels serves, and then that of the oldest tunnel that does.
 //! * Two keys with one label can not both be reached by it: the later is refused.
 
 use std::cmp::Reverse;
@@ -86,6 +87,8 @@ struct Agent<T> {
     id: ClientId,
     /// In the order in which they entered.
     members: Vec<Member<T>>,
+    /// The process that leads, while anybody serves.
+    leader: Option<Instance>,
 }
 
 #[derive(Debug)]
@@ -121,6 +124,15 @@ impl<T> Agent<T> {
         let first = ranked.min_by_key(|(_, member)| rank(member));
         first.map_or(0, |(at, _)| at)
     }
+
+    /// Finds out who leads, after a change.
+    fn elect(&mut self) {
+        let serving = self.members.iter().filter(|m| m.endpoint.is_some());
+        let mut processes = serving.map(|member| member.place.instance);
+        let oldest = processes.clone().next();
+        let still = self.leader.filter(|leader| processes.any(|p| p == *leader));
+        self.leader = still.or(oldest);
+    }
 }
 
 impl<T> Default for Core<T> {
@@ -149,6 +161,7 @@ impl<T> Core<T> {
         let agent = self.agents.entry(id.label()).or_insert_with(|| Agent {
             id,
             members: vec![],
+            leader: None,
         });
         if agent.id != id {
             return Err(JoinError::LabelTaken);
@@ -172,6 +185,7 @@ impl<T> Core<T> {
             tunnel,
             endpoint: None,
         });
+        agent.elect();
         Ok(Entered { serial, displaced })
     }
 
@@ -192,6 +206,7 @@ impl<T> Core<T> {
         let place = this.place;
         let Some(endpoint) = endpoint else {
             this.endpoint = None;
+            agent.elect();
             return Ok(vec![]);
         };
         let others = |member: &Member<T>| member.serial != serial && member.endpoint.is_some();
@@ -211,6 +226,7 @@ impl<T> Core<T> {
                 member.endpoint = Some(endpoint.clone());
             }
         }
+        agent.elect();
         Ok(displaced)
     }
 
@@ -221,6 +237,7 @@ impl<T> Core<T> {
         };
         let before = agent.members.len();
         agent.members.retain(|member| member.serial != serial);
+        agent.elect();
         let was_there = agent.members.len() < before;
         if agent.members.is_empty() {
             self.agents.remove(&label);
@@ -268,6 +285,19 @@ impl<T> Core<T> {
             .iter()
             .filter(move |m| Some(m.place.instance) != instance);
         others.map(|member| &member.tunnel)
+    }
+
+    /// The process that leads the agent with this label; nobody if none serves.
+    pub(crate) fn leader(&self, label: Label) -> Option<Instance> {
+        self.agents.get(&label)?.leader
+    }
+
+    /// What this tunnel serves, if its process leads.
+    pub(crate) fn leads(&self, label: Label, serial: Serial) -> Option<&EndpointRef> {
+        let leader = self.leader(label)?;
+        let members = self.members(label).iter();
+        let mut own = members.filter(|m| m.serial == serial && m.place.instance == leader);
+        own.next()?.endpoint.as_ref()
     }
 
     /// How many agents are connected.

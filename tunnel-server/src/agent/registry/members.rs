@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use tunnel_common::identity::ClientId;
+use tunnel_common::identity::{ClientId, Label};
 use tunnel_common::wire::frame::EndpointRef;
 
 use super::core::{Core, JoinError, Place, Serial};
@@ -25,6 +25,9 @@ pub(crate) trait Seated: Clone {
 
     /// Another tunnel of its agent serves.
     fn has_company(&self);
+
+    /// Its process leads from now on.
+    fn takes_lead(&self);
 }
 
 /// All tunnels, behind a lock of the kind `L`. Cheap to clone.
@@ -68,7 +71,7 @@ impl<T: Seated, L: Lock<Core<T>>> Members<T, L> {
     ) -> Result<Membership<T, L>, JoinError> {
         // Before anybody can take the place away.
         tunnel.gains_place();
-        let entered = self.core.with(|core| core.enter(id, place, tunnel.clone()));
+        let entered = self.change(id.label(), |core| core.enter(id, place, tunnel.clone()));
         let entered = entered.inspect_err(|_| tunnel.gives_up_place())?;
         if let Some(displaced) = entered.displaced {
             displaced.loses_place();
@@ -78,6 +81,21 @@ impl<T: Seated, L: Lock<Core<T>>> Members<T, L> {
             serial: entered.serial,
             tunnel,
             members: self.clone(),
+        })
+    }
+
+    /// Changes who is here for `label`. If that makes another process lead, its tunnels are told.
+    fn change<R>(&self, label: Label, act: impl FnOnce(&mut Core<T>) -> R) -> R {
+        self.core.with(|core| {
+            let before = core.leader(label);
+            let result = act(core);
+            let leader = core.leader(label);
+            if leader != before {
+                let serving = core.serving(label);
+                let leading = serving.filter(|serving| Some(serving.instance) == leader);
+                leading.for_each(|serving| serving.tunnel.takes_lead());
+            }
+            result
         })
     }
 
@@ -101,7 +119,7 @@ impl<T: Seated, L: Lock<Core<T>>> Membership<T, L> {
     /// lose it. Those of other processes are told: this may be what came after one that was killed.
     pub(crate) fn serve(&self, endpoint: Option<EndpointRef>) -> Result<(), JoinError> {
         let label = self.id.label();
-        let displaced = self.members.core.with(|core| {
+        let displaced = self.members.change(label, |core| {
             let begins = endpoint.is_some() && !core.process_serves(label, self.serial);
             let displaced = core.serve(label, self.serial, endpoint)?;
             if begins {
@@ -117,6 +135,14 @@ impl<T: Seated, L: Lock<Core<T>>> Membership<T, L> {
         }
         Ok(())
     }
+
+    /// The endpoint that the tunnel serves, if its process leads: of all that serve the key, this one orders
+    /// its certificates.
+    pub(crate) fn leads(&self) -> Option<EndpointRef> {
+        let label = self.id.label();
+        let members = &self.members;
+        members.look(|core| core.leads(label, self.serial).cloned())
+    }
 }
 
 impl<T: Seated, L: Lock<Core<T>>> Drop for Membership<T, L> {
@@ -124,8 +150,7 @@ impl<T: Seated, L: Lock<Core<T>>> Drop for Membership<T, L> {
         let label = self.id.label();
         let was_there = self
             .members
-            .core
-            .with(|core| core.leave(label, self.serial));
+            .change(label, |core| core.leave(label, self.serial));
         if was_there {
             self.tunnel.gives_up_place();
         }

@@ -206,3 +206,68 @@ fn a_process_serves_while_one_of_its_tunnels_does() {
     core.leave(label, first);
     assert!(!core.process_serves(label, second.serial));
 }
+
+/// Who leads, by the number of its process.
+fn leader(core: &Tunnels) -> Option<u8> {
+    let is_it = |number: &u8| core.leader(id(1).label()) == Some(Instance::new([*number; 16]));
+    (0..=u8::MAX).find(is_it)
+}
+
+#[test]
+fn the_first_process_that_serves_leads_while_any_of_its_tunnels_does() {
+    let mut core = Core::default();
+    let label = id(1).label();
+    let waiting = core.enter(id(1), place(9, 0), "waiting").expect("enters");
+    assert_eq!(leader(&core), None, "nobody serves");
+    let (first, _) = join(&mut core, id(1), slot(1, 0, 0), "first").expect("joins");
+    let (second, _) = join(&mut core, id(1), slot(1, 0, 1), "second").expect("joins");
+    let (other, _) = join(&mut core, id(1), place(2, 0), "other").expect("joins");
+    let served = core.serve(label, waiting.serial, main_endpoint());
+    assert_eq!((served, leader(&core)), (Ok(vec![]), Some(1)));
+    assert_eq!(core.leads(label, second), main_endpoint().as_ref());
+    assert_eq!(core.leads(label, other), None);
+    core.leave(label, first);
+    assert_eq!(leader(&core), Some(1));
+    assert_eq!(core.leads(label, first), None, "it is gone");
+}
+
+#[test]
+fn a_process_that_takes_over_from_itself_goes_on_leading() {
+    let mut core = Core::default();
+    let (old, _) = join(&mut core, id(1), place(1, 0), "old").expect("joins");
+    join(&mut core, id(1), place(2, 0), "other").expect("joins");
+    let (new, _) = join(&mut core, id(1), place(1, 1), "new").expect("joins");
+    core.leave(id(1).label(), old);
+    assert_eq!(leader(&core), Some(1));
+    let served = core.leads(id(1).label(), new);
+    assert_eq!(served, main_endpoint().as_ref());
+}
+
+#[test]
+fn when_the_leader_has_gone_the_process_of_the_oldest_tunnel_leads_and_keeps_it() {
+    let mut core = Core::default();
+    let label = id(1).label();
+    let (first, _) = join(&mut core, id(1), place(1, 0), "first").expect("joins");
+    core.enter(id(1), place(2, 0), "waiting").expect("enters");
+    let (third, _) = join(&mut core, id(1), place(3, 0), "third").expect("joins");
+    let (fourth, _) = join(&mut core, id(1), place(4, 0), "fourth").expect("joins");
+    core.leave(label, first);
+    assert_eq!(leader(&core), Some(3));
+    join(&mut core, id(1), place(1, 1), "first again").expect("joins");
+    assert_eq!(leader(&core), Some(3));
+    // To serve nothing is as good as to go.
+    assert_eq!(core.serve(label, third, None), Ok(vec![]));
+    assert_eq!((leader(&core), core.leads(label, third)), (Some(4), None));
+    core.leave(label, fourth);
+    assert_eq!(leader(&core), Some(1));
+}
+
+#[test]
+fn who_is_put_out_of_a_full_house_leads_no_more() {
+    let mut core = Core::with_limit(2);
+    join(&mut core, id(1), place(1, 0), "first").expect("joins");
+    join(&mut core, id(1), place(2, 0), "second").expect("joins");
+    join(&mut core, id(1), place(3, 0), "third").expect("joins");
+    assert_eq!(serving(&core, id(1)), ["second", "third"]);
+    assert_eq!(leader(&core), Some(2));
+}

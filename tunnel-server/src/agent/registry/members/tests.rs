@@ -40,6 +40,8 @@ struct Tunnel(Arc<Mutex<Told>>);
 struct Told {
     seats: Seats,
     is_retired: bool,
+    /// That its process leads, when it began to serve or later.
+    leads: bool,
     /// All its memberships have been dropped.
     is_gone: bool,
 }
@@ -77,6 +79,10 @@ impl Seated for Tunnel {
     fn meets_replica(&self) {}
 
     fn has_company(&self) {}
+
+    fn takes_lead(&self) {
+        self.0.with(|told| told.leads = true);
+    }
 }
 
 /// The two ids of the agent: every tunnel proves one, some both.
@@ -113,7 +119,11 @@ fn come_and_perhaps_go(members: &Members<Tunnel, Locked>) -> Left {
         };
         let serves = thread_rng().gen_bool(0.8);
         match membership.serve(serves.then(EndpointRef::default)) {
-            Ok(()) if serves => serving.push(membership),
+            Ok(()) if serves => {
+                let leads = membership.leads().is_some();
+                tunnel.0.with(|told| told.leads |= leads);
+                serving.push(membership);
+            }
             _ => waiting.push(membership),
         }
     }
@@ -135,6 +145,27 @@ fn nobody_is_gone(members: &Members<Tunnel, Locked>) {
             let mut tunnels = core.serving(id.label()).map(|serving| serving.tunnel);
             assert!(!tunnels.any(|tunnel| tunnel.0.with(|told| told.is_gone)));
         });
+    }
+}
+
+/// Whoever looks, whenever, sees one process that leads if any serves, and it is one that does.
+fn one_leads(members: &Members<Tunnel, Locked>) {
+    for id in ids() {
+        members.look(|core| {
+            let mut processes = core.serving(id.label()).map(|serving| serving.instance);
+            match core.leader(id.label()) {
+                Some(leader) => assert!(processes.any(|process| process == leader)),
+                None => assert_eq!(processes.count(), 0, "nobody leads those who serve"),
+            }
+        });
+    }
+}
+
+/// Every tunnel of the process that leads has been told so.
+fn leaders_know(left: &[Left]) {
+    for one in left {
+        let leads = one.serving.iter().any(|member| member.leads().is_some());
+        assert!(!leads || one.tunnel.0.with(|told| told.leads), "{one:?}");
     }
 }
 
@@ -176,9 +207,12 @@ fn tunnels_come_and_go() {
     });
     let coming: Vec<_> = coming.collect();
     nobody_is_gone(&members);
+    one_leads(&members);
     let left = coming.into_iter().map(|one| one.join().expect("no panic"));
     let left: Vec<_> = left.collect();
     nobody_is_gone(&members);
+    one_leads(&members);
+    leaders_know(&left);
     all_is_told(&members, &left);
     drop(left);
     assert_eq!(members.look(Core::agents), 0, "an id without a tunnel");
