@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tracing::{debug, info};
+use tunnel_common::escape::Escaped;
+use tunnel_common::hostname::Hostname;
 use tunnel_common::stream::control::ControlRecv;
 use tunnel_common::wire::code::Code;
 use tunnel_common::wire::control::ControlReader;
@@ -278,6 +280,26 @@ impl<'a> Control<'a> {
         }
     }
 
+    /// A certificate authority will ask the agent at `host` within so many milliseconds, or no more.
+    fn expect_challenge(&self, host: &str, until: u64) {
+        let names = &self.state.names;
+        let is_own = |host: &Hostname| {
+            let label = names.agent(host);
+            self.presence.labels().any(|own| Some(own) == label)
+        };
+        let parsed: Option<Hostname> = host.parse().ok();
+        let Some(host) = parsed.filter(is_own) else {
+            debug!(host = %Escaped(host), "a challenge at a host of others is ignored");
+            return;
+        };
+        let (lasts, now) = (Duration::from_millis(until), Instant::now());
+        let tunnel = self.presence.tunnel();
+        let announced = tunnel.challenges(|challenges| challenges.announce(host, lasts, now));
+        if let Err(error) = announced {
+            debug!("one more challenge is ignored: {error}");
+        }
+    }
+
     fn hear(&mut self, frame: Frame) -> Result<(), SessionError> {
         match frame {
             Frame::Ping { nonce } => self.mouth.say(Frame::Pong { nonce })?,
@@ -295,6 +317,7 @@ impl<'a> Control<'a> {
                     false => debug!("a tunnel of the agent leaves"),
                 }
             }
+            Frame::ChallengePending { host, until } => self.expect_challenge(&host, until),
             Frame::Hello(_) => return Err(SessionError::Protocol("a second Hello")),
             Frame::Pong { nonce } => self.answered(nonce),
             // Nothing that a relay acts on.

@@ -3,6 +3,7 @@
 pub(crate) mod acceptor;
 mod asking;
 pub(crate) mod bind;
+mod challenges;
 mod claims;
 mod connection;
 mod control;

@@ -1,9 +1,8 @@
 //! A stream for a visit, on whichever tunnel of the agent has room.
 
 use futures_util::future::select_ok;
-use tunnel_common::identity::Label;
 
-use super::registry::{Candidate, Registry};
+use super::registry::Candidate;
 use super::tunnel::VisitStream;
 
 /// A visit's way to its agent.
@@ -18,20 +17,18 @@ pub(crate) struct Passage {
 /// Why no stream could be opened.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotOpened {
-    /// No tunnel of the agent is here.
-    #[error("the agent is not connected")]
+    /// There is no tunnel that may take it.
+    #[error("the agent has no tunnel for it")]
     Offline,
     /// Those that were here take no more visits: they have died, or another has taken their place.
     #[error("the agent's tunnels have closed")]
     Closed,
 }
 
-/// Opens a stream on the best tunnel for `label` that has room now; if none has, on the first that
-/// will.
+/// Opens a stream on the first of these tunnels that has room now; if none has, on the first that will.
 ///
 /// Waits while all are full, so the caller sets a deadline. Cancel safe.
-pub(crate) async fn open(registry: &Registry, label: Label) -> Result<Passage, NotOpened> {
-    let mut candidates = registry.candidates(label);
+pub(crate) async fn open(mut candidates: Vec<Candidate>) -> Result<Passage, NotOpened> {
     if candidates.is_empty() {
         return Err(NotOpened::Offline);
     }
@@ -39,7 +36,7 @@ pub(crate) async fn open(registry: &Registry, label: Label) -> Result<Passage, N
         let tunnel = candidates[at].tunnel.clone();
         Box::pin(async move { tunnel.open().await.map(|opened| (at, opened)) })
     };
-    // Polled in order: the first that is ready at once is the best that has room.
+    // Polled in order: of those that are ready at once it is the first.
     match select_ok((0..candidates.len()).map(attempt)).await {
         Ok(((at, opened), _)) => Ok(Passage {
             to: candidates.swap_remove(at),

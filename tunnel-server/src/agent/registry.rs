@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use tokio::time::Instant;
+use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::Label;
 use tunnel_common::wire::frame::{EndpointRef, Instance};
 
@@ -72,6 +74,15 @@ pub(crate) struct Candidate {
 }
 
 impl Candidate {
+    fn of(serving: &Serving<'_, Holder>) -> Self {
+        Self {
+            tunnel: serving.tunnel.tunnel.clone(),
+            instance: serving.instance,
+            right: serving.tunnel.right.clone(),
+            endpoint: serving.endpoint.clone(),
+        }
+    }
+
     fn load(&self) -> (Instance, usize) {
         (self.instance, self.tunnel.visits_in_flight())
     }
@@ -94,15 +105,9 @@ impl Registry {
     /// visits in flight, by whichever of its tunnels has the fewest. Those in doubt are among them only
     /// if there are no others.
     pub(crate) fn candidates(&self, label: Label) -> Vec<Candidate> {
-        let candidate = |serving: Serving<'_, Holder>| Candidate {
-            tunnel: serving.tunnel.tunnel.clone(),
-            instance: serving.instance,
-            right: serving.tunnel.right.clone(),
-            endpoint: serving.endpoint.clone(),
-        };
         let serving: Vec<_> = self
             .0
-            .look(|core| core.serving(label).map(candidate).collect());
+            .look(|core| core.serving(label).map(|one| Candidate::of(&one)).collect());
         let loads: Vec<_> = serving.iter().map(Candidate::load).collect();
         // Those in doubt count too, or a process that is frozen would look idle.
         let of_process = |instance| -> usize {
@@ -122,6 +127,25 @@ impl Registry {
             .into_iter()
             .map(|(candidate, _)| candidate)
             .collect()
+    }
+
+    /// The tunnels that serve `label` and have announced a challenge at `host`, and no others: the one
+    /// whose turn it is comes first, and those in doubt last. It has had its turn then.
+    pub(crate) fn challenged(&self, label: Label, host: &Hostname) -> Vec<Candidate> {
+        let now = Instant::now();
+        let turn_of = |candidate: &Candidate| candidate.tunnel.challenges(|c| c.turn(host, now));
+        // Under the lock, so that of those who come at once each gets another one.
+        self.0.look(|core| {
+            let serving = core.serving(label).map(|one| Candidate::of(&one));
+            let pending = serving.filter_map(|one| Some((turn_of(&one)?, one)));
+            let mut waiting: Vec<_> = pending.collect();
+            waiting.sort_by_cached_key(|(turn, one)| (one.tunnel.is_doubted(), *turn));
+            let latest = waiting.iter().map(|(turn, _)| *turn).max();
+            if let (Some((_, first)), Some(latest)) = (waiting.first(), latest) {
+                first.tunnel.challenges(|c| c.asked(host, latest + 1));
+            }
+            waiting.into_iter().map(|(_, one)| one).collect()
+        })
     }
 
     /// A visit was left unanswered over `tunnel`: whether anybody is at its other end is in doubt, and at

@@ -3,12 +3,15 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tunnel_common::budget::TunnelBudget;
+use tunnel_common::hostname::Hostname;
 use tunnel_common::stream::tunnel::TunnelStream;
 
+use super::challenges::Challenges;
 use super::connection::Connection;
 use super::registry::lock::Lock as _;
 use super::registry::seats::{Seats, Stay};
@@ -20,6 +23,7 @@ pub(crate) struct Tunnel {
     budget: TunnelBudget,
     visits: TaskTracker,
     seats: Mutex<Seats>,
+    challenges: Mutex<Challenges>,
     retired: CancellationToken,
     trust: Mutex<Trust>,
     /// Whether the agent should be asked if it is there.
@@ -69,6 +73,7 @@ impl Tunnel {
             budget,
             visits: TaskTracker::new(),
             seats: Mutex::default(),
+            challenges: Mutex::default(),
             retired: CancellationToken::new(),
             trust: Mutex::new(Trust::Trusted),
             question: Notify::new(),
@@ -85,6 +90,18 @@ impl Tunnel {
     /// The account of what its visitors stall.
     pub(crate) fn budget(&self) -> &TunnelBudget {
         &self.budget
+    }
+
+    /// Looks at or changes the challenges that its agent has announced on it. `act` must not wait for
+    /// anything.
+    pub(crate) fn challenges<R>(&self, act: impl FnOnce(&mut Challenges) -> R) -> R {
+        self.challenges.with(act)
+    }
+
+    /// Whether its agent waits for a certificate authority at `host` now.
+    pub(crate) fn is_challenged_at(&self, host: &Hostname) -> bool {
+        let now = Instant::now();
+        self.challenges(|challenges| challenges.turn(host, now).is_some())
     }
 
     /// How many visits run over it.

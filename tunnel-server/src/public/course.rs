@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Nothing is done twice: a visit moves only while nothing but the hello has gone to the agent, and nothing
-//! has come back. The hello is held until then, and no longer.
+//! has come back. The hello is held until then, and no longer. That of a certificate authority is not held at
+//! all: only the agent that waits for it can answer.
 
 use std::io::ErrorKind;
 use std::pin::pin;
@@ -25,7 +26,7 @@ use tunnel_common::splice::tcp::TcpEnd;
 use tunnel_common::stream::tunnel::TunnelStream;
 use tunnel_common::wire::code::Code;
 
-use super::delivery::{Who, deliver};
+use super::delivery::{Destination, Who, deliver};
 use super::patience::{self, Patience, Waited};
 use crate::agent::open::Passage;
 use crate::agent::registry::Candidate;
@@ -57,14 +58,19 @@ enum Joined {
 }
 
 impl<'a> Course<'a> {
-    /// A visit of the agent `label` has begun.
-    pub(super) fn begin(who: Who, label: Label, hello: ClientHello, state: &'a State) -> Self {
+    /// A visit of the agent `label` has begun. Without a hello it stays on the tunnel where it is.
+    pub(super) fn begin(
+        who: Who,
+        label: Label,
+        hello: Option<ClientHello>,
+        state: &'a State,
+    ) -> Self {
         let limit = state.timeouts.splice.first_answer;
         Self {
             state,
             who,
             label,
-            hello: hello.is_alone().then_some(hello),
+            hello: hello.filter(ClientHello::is_alone),
             answer_by: limit.map(|limit| Instant::now() + limit),
         }
     }
@@ -178,7 +184,8 @@ impl<'a> Course<'a> {
     /// ends.
     async fn deliver(&self) -> Option<Result<Passage, Alert>> {
         let hello = self.hello.as_ref()?;
-        let delivering = deliver(self.state, self.label, hello, &self.who);
+        let to = Destination::Agent(self.label);
+        let delivering = deliver(self.state, &to, hello, &self.who);
         self.state.shutdown.run_until_cancelled(delivering).await
     }
 }

@@ -8,10 +8,14 @@ use tunnel_common::wire::alpn;
 use crate::names::Names;
 
 /// Where a visitor goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// To the agent with this label, if it is connected.
     Agent(Label),
+    /// To this agent too, if it waits for a certificate authority to validate `host`: he is one.
+    Challenge { agent: Label, host: Hostname },
+    /// He is a certificate authority that validates this name, which is the relay's own.
+    OwnChallenge(Hostname),
     /// He is no visitor but an agent, which found no other way in than the public port.
     Api,
     /// Away, with this alert.
@@ -22,7 +26,7 @@ pub(crate) enum Route {
 ///
 /// Without a name there is no default for visitors: nobody gets a stranger's.
 pub(crate) fn route(names: &Names, server_name: Option<&str>, offered: &[Vec<u8>]) -> Route {
-    let is_agent = offered == [alpn::H2];
+    let (is_agent, is_challenge) = (offered == [alpn::H2], offered == [alpn::ACME_TLS]);
     let Some(server_name) = server_name else {
         return if is_agent {
             Route::Api
@@ -30,13 +34,14 @@ pub(crate) fn route(names: &Names, server_name: Option<&str>, offered: &[Vec<u8>
             Route::Refuse(Alert::MISSING_EXTENSION)
         };
     };
-    let host: Option<Hostname> = server_name.parse().ok();
-    match host {
-        Some(host) if is_agent && names.is_relay(&host) => Route::Api,
-        Some(host) => match names.agent(&host) {
-            Some(label) => Route::Agent(label),
-            None => Route::Refuse(Alert::UNRECOGNIZED_NAME),
-        },
+    let Ok(host) = server_name.parse::<Hostname>() else {
+        return Route::Refuse(Alert::UNRECOGNIZED_NAME);
+    };
+    match names.agent(&host) {
+        _ if is_agent && names.is_relay(&host) => Route::Api,
+        _ if is_challenge && names.is_relay(&host) => Route::OwnChallenge(host),
+        Some(agent) if is_challenge => Route::Challenge { agent, host },
+        Some(agent) => Route::Agent(agent),
         None => Route::Refuse(Alert::UNRECOGNIZED_NAME),
     }
 }
@@ -97,5 +102,43 @@ mod tests {
         let host = format!("{id}.tunnel.example");
         let label = id.parse().expect("a label");
         assert_eq!(route(&names, Some(&host), &agent), Route::Agent(label));
+    }
+
+    #[test]
+    fn who_offers_nothing_but_the_challenge_is_a_certificate_authority_and_nobody_else_is() {
+        let suffix = "tunnel.example".parse().expect("a host name");
+        let own = "relay.example".parse().expect("a host name");
+        let names = Names::new(Suffixes::These(vec![suffix]), 443).with_own(vec![own]);
+        let authority = [b"acme-tls/1".to_vec()];
+        let id = "aaaaaaaaaaaaaaaaaaaaaaaaaa";
+        let agent = id.parse().expect("a label");
+        let host: Hostname = format!("{id}.tunnel.example").parse().expect("a host name");
+        for name in [
+            format!("{id}.tunnel.example"),
+            format!("{id}.TUNNEL.example."),
+        ] {
+            let host = host.clone();
+            let challenge = Route::Challenge { agent, host };
+            assert_eq!(route(&names, Some(&name), &authority), challenge, "{name}");
+        }
+        for name in ["relay.example", "tunnel.example."] {
+            let host = name.parse().expect("a host name");
+            let challenge = Route::OwnChallenge(host);
+            assert_eq!(route(&names, Some(name), &authority), challenge, "{name}");
+        }
+        for other in ["www.tunnel.example", "other.example", "x\ny"] {
+            let refused = Route::Refuse(Alert::UNRECOGNIZED_NAME);
+            assert_eq!(route(&names, Some(other), &authority), refused, "{other:?}");
+        }
+        let nameless = Route::Refuse(Alert::MISSING_EXTENSION);
+        assert_eq!(route(&names, None, &authority), nameless);
+
+        let (h2, acme) = (b"h2".to_vec(), authority[0].clone());
+        for more in [[h2.clone(), acme.clone()], [acme.clone(), h2]] {
+            let visitor = Route::Agent(agent);
+            assert_eq!(route(&names, Some(host.as_str()), &more), visitor);
+            let refused = Route::Refuse(Alert::UNRECOGNIZED_NAME);
+            assert_eq!(route(&names, Some("relay.example"), &more), refused);
+        }
     }
 }

@@ -13,7 +13,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use first_flight::client_hello::{self, FirstFlight, ReadError};
+use first_flight::alert::Alert;
+use first_flight::client_hello::{self, ClientHello, FirstFlight, ReadError};
 use first_flight::plain_http;
 use first_flight::proxy_header::{Addresses, HeaderError};
 use tokio::net::TcpStream;
@@ -23,7 +24,7 @@ use tracing::{Instrument as _, debug, debug_span};
 
 use super::arrival::addresses;
 use super::course::Course;
-use super::delivery::{Delivery, Who, deliver};
+use super::delivery::{self, Delivery, Destination, Who};
 use super::refusal::send_and_close;
 use super::route::{Route, route};
 use crate::agent::h2;
@@ -135,30 +136,17 @@ enum Reception {
     Close,
 }
 
+impl Reception {
+    fn alert(alert: Alert) -> Self {
+        Self::Refuse(alert.to_bytes().to_vec())
+    }
+}
+
 /// Reads what the visitor wants, and takes it to the agent.
 async fn receive(visitor: &mut Visitor, deadline: Instant, state: &State) -> Reception {
     let reading = timeout_at(deadline, client_hello::read(&mut visitor.connection));
     let refusal = match reading.await {
-        Ok(Ok(FirstFlight::Tls(hello))) => {
-            match route(&state.names, hello.server_name.as_deref(), &hello.alpn) {
-                Route::Api => return Reception::Api(hello.bytes),
-                Route::Refuse(alert) => {
-                    debug!(alert = alert.description(), "refused: not a name of ours");
-                    alert.to_bytes().to_vec()
-                }
-                Route::Agent(label) => match deliver(state, label, &hello, &visitor.who).await {
-                    Ok(passage) => {
-                        let delivery = Delivery {
-                            label,
-                            hello,
-                            passage,
-                        };
-                        return Reception::Pass(Box::new(delivery));
-                    }
-                    Err(alert) => alert.to_bytes().to_vec(),
-                },
-            }
-        }
+        Ok(Ok(FirstFlight::Tls(hello))) => return send_on(hello, &visitor.who, state).await,
         Ok(Ok(FirstFlight::Http(head))) => redirect(state, &head),
         Ok(Err(ReadError::Refused { alert, why })) => {
             debug!(%why, "refused: no TLS that could be routed");
@@ -172,6 +160,27 @@ async fn receive(visitor: &mut Visitor, deadline: Instant, state: &State) -> Rec
         }
     };
     Reception::Refuse(refusal)
+}
+
+/// Finds out where a hello is to go, and takes it to the agent if it is one's.
+async fn send_on(hello: ClientHello, who: &Who, state: &State) -> Reception {
+    let to = match route(&state.names, hello.server_name.as_deref(), &hello.alpn) {
+        Route::Api => return Reception::Api(hello.bytes),
+        Route::Refuse(alert) => {
+            debug!(alert = alert.description(), "refused: not a name of ours");
+            return Reception::alert(alert);
+        }
+        Route::OwnChallenge(host) => {
+            debug!(%host, "refused: no challenge of the relay's own is pending");
+            return Reception::alert(Alert::NO_APPLICATION_PROTOCOL);
+        }
+        Route::Agent(agent) => Destination::Agent(agent),
+        Route::Challenge { agent, host } => Destination::Challenge { agent, host },
+    };
+    match delivery::begin(state, &to, hello, who).await {
+        Ok(delivery) => Reception::Pass(Box::new(delivery)),
+        Err(alert) => Reception::alert(alert),
+    }
 }
 
 /// The answer to plain HTTP: the same address with TLS, if the host is one that we may serve.
