@@ -95,7 +95,8 @@ pub enum Suffixes {
 /// How long the relay waits for what.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// From accept to the end of the ClientHello, in all: 10 s, however many reads it takes.
+    /// From accept to the end of the ClientHello, in all: 10 s, however many reads it takes. To the end of
+    /// the handshake where the relay itself answers a certificate authority.
     pub client_hello: Duration,
     /// How long a refused visitor's bytes are still read, so that the alert is not lost: 50 ms.
     pub refusal_linger: Duration,

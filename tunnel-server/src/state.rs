@@ -21,6 +21,7 @@ use crate::drain::Drain;
 use crate::log_limit::LogLimit;
 use crate::names::Names;
 use crate::proxies::TrustedProxy;
+use crate::public::challenge::OwnChallenges;
 use crate::visits::Visits;
 
 /// Handshakes over TCP at one time.
@@ -50,6 +51,8 @@ pub(crate) struct State {
     pub(crate) turned_away: LogLimit,
     /// Which agents are connected.
     pub(crate) registry: Registry,
+    /// What certificate authorities see at the relay's own names.
+    pub(crate) challenges: OwnChallenges,
     /// Which visits are live.
     pub(crate) visits: Arc<Visits>,
     /// The buffers of all splices.
@@ -89,6 +92,7 @@ impl State {
             admission: config.admission.clone(),
             turned_away: LogLimit::default(),
             registry: Registry::default(),
+            challenges: OwnChallenges::default(),
             visits: Arc::new(Visits::new(tls::random()?)),
             pool: BufferPool::default(),
             budget,

@@ -1,6 +1,7 @@
 //! The visitors' side.
 
 mod arrival;
+pub(crate) mod challenge;
 mod course;
 mod delivery;
 pub(crate) mod listener;

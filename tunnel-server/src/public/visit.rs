@@ -2,7 +2,8 @@
 //!
 //! 1. Find out who comes: from a trusted proxy, by the header before all else.
 //! 2. Read the ClientHello, under one deadline for both.
-//! 3. Route by the server name; refuse what is not ours.
+//! 3. Route by the server name; refuse what is not ours. A certificate authority that validates the relay's
+//!    own name gets its answer here (`challenge`).
 //! 4. Take the hello to the agent (`delivery`).
 //! 5. Splice until it is over (`course`); on another tunnel if the first one dies or falls silent before
 //!    the agent has answered.
@@ -17,12 +18,14 @@ use first_flight::alert::Alert;
 use first_flight::client_hello::{self, ClientHello, FirstFlight, ReadError};
 use first_flight::plain_http;
 use first_flight::proxy_header::{Addresses, HeaderError};
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Instrument as _, debug, debug_span};
 
 use super::arrival::addresses;
+use super::challenge;
 use super::course::Course;
 use super::delivery::{self, Delivery, Destination, Who};
 use super::refusal::send_and_close;
@@ -116,6 +119,14 @@ async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
             let agent = h2::serve(hello, visitor.connection, address, state.clone());
             Box::pin(agent).await;
         }
+        Some(Reception::Own(hello, config)) => {
+            let timeouts = &state.timeouts;
+            let answering =
+                challenge::answer(hello, visitor.connection, config, deadline, timeouts);
+            // Apart, as above.
+            let answering = Box::pin(state.shutdown.run_until_cancelled(answering));
+            answering.await;
+        }
         Some(Reception::Refuse(last_words)) => {
             let linger = state.timeouts.refusal_linger;
             send_and_close(visitor.connection, &last_words, linger).await;
@@ -130,6 +141,8 @@ enum Reception {
     Pass(Box<Delivery>),
     /// He is an agent; these bytes of his have been read.
     Api(Bytes),
+    /// He asks for the challenge of the relay's own, which this TLS answers; these bytes have been read.
+    Own(Bytes, Arc<ServerConfig>),
     /// He is told something, and goes.
     Refuse(Vec<u8>),
     /// There is nobody to be told anything.
@@ -171,8 +184,11 @@ async fn send_on(hello: ClientHello, who: &Who, state: &State) -> Reception {
             return Reception::alert(alert);
         }
         Route::OwnChallenge(host) => {
-            debug!(%host, "refused: no challenge of the relay's own is pending");
-            return Reception::alert(Alert::NO_APPLICATION_PROTOCOL);
+            let Some(config) = state.challenges.get(&host) else {
+                debug!("refused: no challenge of the relay's own is pending");
+                return Reception::alert(Alert::NO_APPLICATION_PROTOCOL);
+            };
+            return Reception::Own(hello.bytes, config);
         }
         Route::Agent(agent) => Destination::Agent(agent),
         Route::Challenge { agent, host } => Destination::Challenge { agent, host },
