@@ -6,6 +6,7 @@ mod allowed;
 mod bad_networks;
 mod bytes;
 mod certificates;
+mod challenges;
 mod crash;
 mod crowd;
 mod cut_off;
