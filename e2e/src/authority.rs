@@ -1,6 +1,7 @@
-//! A certificate authority of the user's own, and files that only their owner may read.
+//! A certificate authority of a story's own, and files that only their owner may read.
 
-use std::fs::OpenOptions;
+use std::fmt;
+use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -10,34 +11,59 @@ use rustls::pki_types::CertificateDer;
 
 use crate::agent::new_key;
 
-/// A certificate authority of the user's own.
+/// A root, and the key that signs with it.
 pub struct Authority {
+    root: Certificate,
+    key_id: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
-    certificate: Certificate,
+}
+
+/// A new one. It is valid for ever, as all that [`Authority::certificate`] makes.
+pub fn authority() -> Authority {
+    Authority::new("authority of a story")
 }
 
 impl Authority {
-    /// A new one of this name.
+    /// A new one of this name: OpenSSL takes a leaf whose issuer is called as itself for self-signed.
     pub fn new(name: &str) -> Self {
         let key = new_key();
-        let mut params = CertificateParams::new([]).expect("no names");
-        params.distinguished_name.push(DnType::CommonName, name);
+        let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).expect("signs");
+        params.distinguished_name.push(DnType::CommonName, name);
+        let root = params.self_signed(&key).expect("signs");
+        let key_id = params.key_identifier(&key);
         Self {
+            root,
+            key_id,
             issuer: Issuer::new(params, key),
-            certificate,
         }
     }
 
     /// Its own certificate, in PEM.
     pub fn pem(&self) -> String {
-        self.certificate.pem()
+        self.root.pem()
     }
 
     /// Its own certificate, as a list of authorities has it.
     pub fn der(&self) -> CertificateDer<'static> {
-        self.certificate.der().clone()
+        self.root.der().clone()
+    }
+
+    /// How certificates name its key (RFC 5280, 4.2.1.1).
+    pub fn key_id(&self) -> &[u8] {
+        &self.key_id
+    }
+
+    /// What signs.
+    pub fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
+    }
+
+    /// A certificate for `key` with these names: hosts or addresses.
+    pub fn certificate(&self, key: &KeyPair, names: &[&str]) -> Certificate {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let leaf = CertificateParams::new(names).expect("names");
+        leaf.signed_by(key, &self.issuer).expect("signs")
     }
 
     /// A certificate for `name`, and its key, both in PEM.
@@ -48,8 +74,27 @@ impl Authority {
 
     /// A certificate for `name` with this key, in PEM.
     pub fn sign_key(&self, name: &str, key: &KeyPair) -> String {
-        let params = CertificateParams::new([name.to_owned()]).expect("a name");
-        params.signed_by(key, &self.issuer).expect("signs").pem()
+        self.certificate(key, &[name]).pem()
+    }
+
+    /// Writes into `folder` what a server needs: `cert.pem` for these names, its `key.pem`, and for
+    /// its clients the root, `ca.pem`.
+    pub fn certify(&self, folder: &Path, names: &[&str]) {
+        let key = new_key();
+        let files = [
+            ("ca.pem", self.pem()),
+            ("cert.pem", self.certificate(&key, names).pem()),
+            ("key.pem", key.serialize_pem()),
+        ];
+        for (name, pem) in files {
+            fs::write(folder.join(name), pem).expect("writes");
+        }
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").finish_non_exhaustive()
     }
 }
 

@@ -5,12 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
 use tempfile::TempDir;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 
-use crate::agent::new_key;
+use crate::authority::authority;
 use crate::poll::until_ok;
 use crate::ports;
 use crate::process::{self, Process};
@@ -54,7 +53,8 @@ pub async fn nginx_with(how: Listening) -> Nginx {
     let (folder, port) = (process::folder(), ports::tcp());
     let address = port.address();
     fs::create_dir(folder.path().join("root")).expect("a document root");
-    certify(folder.path(), address);
+    let ip = address.ip().to_string();
+    authority().certify(folder.path(), &[NAME, &ip]);
     let config = configuration(folder.path(), address, how);
     fs::write(folder.path().join("nginx.conf"), config).expect("a configuration");
     let mut command = Command::new("nginx");
@@ -82,26 +82,6 @@ pub async fn nginx_with(how: Listening) -> Nginx {
         folder,
         process,
         _port: port,
-    }
-}
-
-/// An authority, and a key with a certificate that it signed.
-fn certify(folder: &Path, address: SocketAddr) {
-    let mut authority = CertificateParams::default();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let (authority_key, key) = (new_key(), new_key());
-    let root = authority.self_signed(&authority_key).expect("signs");
-    let names = [NAME.to_owned(), address.ip().to_string()];
-    let leaf = CertificateParams::new(names).expect("names");
-    let issuer = Issuer::from_params(&authority, &authority_key);
-    let leaf = leaf.signed_by(&key, &issuer).expect("signs");
-    let files = [
-        ("ca.pem", root.pem()),
-        ("cert.pem", leaf.pem()),
-        ("key.pem", key.serialize_pem()),
-    ];
-    for (name, pem) in files {
-        fs::write(folder.join(name), pem).expect("writes");
     }
 }
 
