@@ -21,7 +21,8 @@
 //!   as a local service, [`haproxy`] one before the public port.
 //! * [`firewall`] stands between an agent and its relay, and swallows UDP when it is told to.
 //!   as a local service, [`haproxy`] one before the public port, [`forward_proxy`] one before an agent.
-//! * [`authority`] signs the certificates of servers that a story brings.
+//! * [`pebble`] is an ACME server; [`authority`] signs the certificates of servers that a story
+//!   brings.
 //! * `netsim` (Linux) is a bad network: two namespaces, and a line between them with delay, loss,
 //!   rate, black holes and a NAT.
 //! * [`poll`] waits for what no event announces; [`panics`] counts those that a runtime swallows.
@@ -43,6 +44,7 @@ pub mod nginx;
 pub mod origin;
 pub mod pair;
 pub mod panics;
+pub mod pebble;
 pub mod peer;
 pub mod poll;
 pub mod porter;

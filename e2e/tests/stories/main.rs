@@ -27,6 +27,7 @@ mod moves;
 mod netsim;
 mod one_port;
 mod outbound_proxy;
+mod pebble;
 mod processes;
 mod proxies;
 mod refusals;
