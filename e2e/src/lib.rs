@@ -21,8 +21,8 @@
 //!   as a local service, [`haproxy`] one before the public port.
 //! * [`firewall`] stands between an agent and its relay, and swallows UDP when it is told to.
 //!   as a local service, [`haproxy`] one before the public port, [`forward_proxy`] one before an agent.
-//! * [`pebble`] is an ACME server; [`authority`] signs the certificates of servers that a story
-//!   brings.
+//! * [`pebble`] is an ACME server, [`mock_ca`] one for what that lacks; [`authority`] signs the
+//!   certificates of servers that a story brings.
 //! * `netsim` (Linux) is a bad network: two namespaces, and a line between them with delay, loss,
 //!   rate, black holes and a NAT.
 //! * [`poll`] waits for what no event announces; [`panics`] counts those that a runtime swallows.
@@ -38,6 +38,7 @@ pub mod forward_proxy;
 pub mod haproxy;
 pub mod held;
 pub mod hello;
+pub mod mock_ca;
 #[cfg(target_os = "linux")]
 pub mod netsim;
 pub mod nginx;

@@ -1,6 +1,7 @@
 //! What users get, told over real sockets.
 
 mod abort_storm;
+mod acme_client;
 mod admission;
 mod allowed;
 mod bad_networks;
@@ -23,6 +24,7 @@ mod leave;
 mod limits;
 mod local_ends;
 mod locals;
+mod mock_ca;
 mod moves;
 mod netsim;
 mod one_port;

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use e2e::pebble::{Pebble, Rules, pebble};
+use e2e::poll::eventually;
 use e2e::ports;
 use e2e::process::tool;
 use e2e::published::text;
+use instant_acme::{Identifier, NewOrder};
 use serde_json::Value;
+
+use crate::acme_client::account;
 
 async fn directory(pebble: &Pebble) -> Value {
     let trusted = text(pebble.ca_root());
@@ -28,6 +32,19 @@ async fn pebble_serves_its_directory_and_the_root_of_what_it_issues() {
     let flags = ["x509", "-noout", "-subject", "-in", &text(&root)];
     let subject = tool("openssl", &flags).await;
     assert!(subject.contains("Pebble Root CA"), "{subject}");
+}
+
+#[tokio::test]
+async fn an_account_and_an_order_at_pebble_are_counted() {
+    let pebble = pebble(1, Rules::default()).await;
+    let made = || (pebble.accounts(), pebble.orders(), pebble.issued());
+    assert_eq!(made(), (0, 0, 0));
+    let account = account(pebble.directory(), pebble.ca_root()).await;
+    let account = account.expect("an account");
+    let identifiers = [Identifier::Dns("a.test".to_owned())];
+    let order = account.new_order(&NewOrder::new(&identifiers)).await;
+    order.expect("an order");
+    eventually("both are counted", || made() == (1, 1, 0)).await;
 }
 
 #[tokio::test]
