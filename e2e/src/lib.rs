@@ -14,15 +14,14 @@
 //! * [`held`] is one whose answers wait for the story, and [`two_relays`] share a name.
 //! * [`peer`] is an agent made by hand, [`false_relay`] a relay, for what real ones would never do;
 //!   [`arrival`] is a visit to such an agent.
-//! * [`authority`] vouches for a relay, and writes the files that say so.
 //! * [`stranger`] is an agent on other TLS, QUIC and HTTP/2 stacks than ours; [`steady`] is a
 //!   bystander whom nothing that others do may hurt.
 //! * [`porter`] decides which agents may come in. [`ports`] are known before they are bound, [`tools`] are programs of others, [`nginx`] is one
 //!   as a local service, [`haproxy`] one before the public port.
 //! * [`firewall`] stands between an agent and its relay, and swallows UDP when it is told to.
 //!   as a local service, [`haproxy`] one before the public port, [`forward_proxy`] one before an agent.
-//! * [`pebble`] is an ACME server, [`mock_ca`] one for what that lacks; [`authority`] signs the
-//!   certificates of servers that a story brings.
+//! * [`pebble`] is an ACME server, [`mock_ca`] one for what that lacks; [`authority`] is one of a story's
+//!   own, which vouches for relays and servers.
 //! * `netsim` (Linux) is a bad network: two namespaces, and a line between them with delay, loss,
 //!   rate, black holes and a NAT.
 //! * [`poll`] waits for what no event announces; [`panics`] counts those that a runtime swallows.

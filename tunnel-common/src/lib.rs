@@ -7,13 +7,9 @@
 //! * [`splice`] - the pump between two byte streams, and the buffers it borrows; [`budget`] - how
 //!   much memory slow readers may pin.
 //! * [`identity`], [`key`], [`hostname`], [`tls`], [`proof`] - who is who; [`private_file`] - what
-//!   others may not touch.
-//! * [`acme`] - certificates from an authority, and their renewal.
 //!   others may not touch; [`file_watch`] - when somebody has replaced a file.
-//! * [`identity`], [`key`], [`pem_pair`], [`hostname`], [`tls`], [`proof`] - who is who;
-//!   [`private_file`] - what others may not touch; [`file_watch`] - when somebody has replaced a file.
-//! * [`pem_pair`], [`cert_store`] - certificates that are replaced while a process runs, from the disk to
-//!   the handshake; [`file_watch`] - when a file has changed.
+//! * [`acme`] - certificates from an authority; [`pem_pair`] - those that the user has brought;
+//!   [`cert_store`] - how both are replaced while handshakes go on.
 //! * [`quic`], [`h2`] - sockets and transport settings that both ends share.
 //! * [`clock`], [`escape`], [`process`] - the rim: wall-clock time, log text, limits and signals.
 //!

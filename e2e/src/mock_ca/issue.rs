@@ -39,7 +39,7 @@ pub(super) fn issue(state: &mut State, csr: &[u8], hosts: &[String]) -> Result<S
     let id = id(state.authority.key_id(), &encoded);
     state.issued.push(id);
     state.seen_csrs.push(seen);
-    Ok(leaf.pem() + &state.authority.root().pem())
+    Ok(leaf.pem() + &state.authority.pem())
 }
 
 fn hosts_of(csr: &CertificateSigningRequestParams) -> Result<Vec<String>, Problem> {

@@ -52,7 +52,7 @@ pub async fn mock_ca_at(clock: Clock) -> MockCa {
     let address = listener.local_addr().expect("bound");
     let (authority, folder) = (authority(), process::folder());
     let ca_root = folder.path().join("ca.pem");
-    fs::write(&ca_root, authority.root().pem()).expect("writes");
+    fs::write(&ca_root, authority.pem()).expect("writes");
     let tls = TlsAcceptor::from(Arc::new(tls_config(&authority)));
     let state = State::new(format!("https://{address}"), clock, authority);
     let state = Arc::new(Mutex::new(state));
@@ -110,7 +110,7 @@ impl MockCa {
 
     /// The root of all that it issues, and of its API's certificate, in PEM.
     pub fn root_pem(&self) -> String {
-        self.state().authority.root().pem()
+        self.state().authority.pem()
     }
 
     /// The same as a file.

@@ -1,4 +1,3 @@
-//! The protocol names of tunnels, and of authorities that come to look.
 //! The protocol names of tunnels, and that of a certificate authority's question.
 
 /// ALPN of a QUIC tunnel. The number is the version of the framing: it changes only when an old
@@ -6,6 +5,5 @@
 pub const QUIC: &[u8] = b"qtun/1";
 /// ALPN of an HTTP/2 tunnel. Never a bare `h2`: an agent is no web client, nor the relay a web server.
 pub const H2: &[u8] = b"qtun-h2/1";
-/// ALPN by which a certificate authority asks for the answer to its challenge (RFC 8737, 6.2). Nobody else does.
 /// ALPN of a certificate authority that validates a name (TLS-ALPN-01, RFC 8737, 6.2). It offers no other.
 pub const ACME_TLS: &[u8] = b"acme-tls/1";
