@@ -16,18 +16,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::KeyPair;
-use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::ca::{Ca, Wait};
-use super::chain::{Chain, ChainFileError};
+use super::chain::Chain;
 use super::failure::Failure;
 use super::order::Wish;
 use super::renewal::{self, Window};
 use super::site::Site;
 use super::state::{CertificateState, date};
 use crate::clock::Clock;
+use crate::file_watch::{FileWatch, off_the_reactor};
 use crate::hostname::Hostname;
 
 /// The longest sleep at once: a host that was asleep itself, or whose clock was set, notices then.
@@ -188,13 +188,13 @@ impl<C: Ca, S: Site> Certifier<C, S> {
 
     /// Ready with a chain that somebody else has put into the file.
     async fn found_on_disk(&self, known: Option<String>) -> Chain {
-        let mut complained_of = None;
         let pause = match known {
             None => LOOK_FOR_FILE,
             Some(_) => LOOK_AT_FILE,
         };
+        let mut file = FileWatch::new(vec![self.file.clone()], pause);
         loop {
-            sleep(pause).await;
+            file.changed().await;
             match self.read().await {
                 Ok(Some(chain))
                     if Some(&chain.pem) != known.as_ref() && chain.is_for(&self.host) =>
@@ -202,41 +202,34 @@ impl<C: Ca, S: Site> Certifier<C, S> {
                     return chain;
                 }
                 Ok(_) => {}
-                Err(why) if complained_of.as_ref() == Some(&why) => {}
-                Err(why) => {
-                    warn!("{why}");
-                    complained_of = Some(why);
-                }
+                Err(why) => warn!("{why}"),
             }
         }
     }
 
     async fn read(&self) -> Result<Option<Chain>, String> {
         let (file, key) = (self.file.clone(), self.key.clone());
-        let read = spawn_blocking(move || Chain::read(&file, &key)).await;
-        let told = |error: ChainFileError| error.to_string();
-        read.map_err(|fault| fault.to_string())?.map_err(told)
+        let read = off_the_reactor(move || Chain::read(&file, &key)).await;
+        read.map_err(|error| error.to_string())
     }
 
     /// Puts a chain on the disk, however long that takes. Where nothing was shown before, it is shown at once.
     async fn store(&self, chain: &Chain, is_first: bool) {
         let mut failures = 0;
         loop {
-            let (chain, file) = (chain.clone(), self.file.clone());
-            let shown = is_first.then(|| chain.clone());
-            let written = spawn_blocking(move || chain.write(&file)).await;
-            let why = match written {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error.to_string(),
-                Err(fault) => fault.to_string(),
+            let (new, file, key) = (chain.clone(), self.file.clone(), self.key.clone());
+            let Err(error) = off_the_reactor(move || new.write(&file, &key)).await else {
+                return;
             };
-            if let Some(chain) = shown {
-                self.site.install(&chain);
+            if is_first && failures == 0 {
+                self.site.install(chain);
             }
             failures += 1;
             let wait = renewal::wait(failures, false, None, fastrand::f64());
             let file = self.file.display();
-            error!("the new certificate can not be written to {file}: {why}; again in {wait:.0?}");
+            error!(
+                "the new certificate can not be written to {file}: {error}; again in {wait:.0?}"
+            );
             sleep(wait).await;
         }
     }

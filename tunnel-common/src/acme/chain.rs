@@ -124,9 +124,15 @@ impl Chain {
         parsed.map(Some)
     }
 
-    /// Stores it at `path`, whole or not at all, in place of what is there. It blocks the thread.
-    pub fn write(&self, path: &Path) -> io::Result<()> {
-        private_file::update(path, MAX_CHAIN_BYTES, |_| Ok(Some(self.pem.clone())))
+    /// Stores it at `path`, whole or not at all, in place of a chain for the same `key`. A file that holds
+    /// something else is an error, and stays. It blocks the thread.
+    pub fn write(&self, path: &Path, key: &KeyPair) -> io::Result<()> {
+        private_file::update(path, MAX_CHAIN_BYTES, |old| {
+            match old.map(|old| Self::parse(old, key)) {
+                Some(Err(other)) => Err(io::Error::other(format!("{other}; move it away"))),
+                _ => Ok(Some(self.pem.clone())),
+            }
+        })
     }
 
     /// Whether the leaf is for `host`.
@@ -232,8 +238,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("sub/acme_cert.pem");
         let chain = Chain::parse(&pem(&key), &key).expect("is ours");
-        chain.write(&path).expect("writes");
+        chain.write(&path, &key).expect("writes");
+        chain.write(&path, &key).expect("replaces");
         let read = Chain::read(&path, &key).expect("reads").expect("is there");
         assert_eq!(read.pem, chain.pem);
+        fs::write(&path, "notes").expect("writes");
+        let error = chain.write(&path, &key).expect_err("is no chain of ours");
+        assert!(error.to_string().contains("move it away"), "{error}");
+        assert_eq!(fs::read_to_string(&path).expect("reads"), "notes");
     }
 }

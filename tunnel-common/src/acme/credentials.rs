@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 
 use super::authority::DirectoryUrl;
 use super::failure::Failure;
+use crate::file_watch::off_the_reactor;
 use crate::hostname::Hostname;
 use crate::private_file::{self, Guard};
 
@@ -213,9 +213,7 @@ impl CredentialsFile {
         &self,
         work: impl FnOnce() -> io::Result<R> + Send + 'static,
     ) -> Result<R, Failure> {
-        let done = spawn_blocking(work).await;
-        let done = done.unwrap_or_else(|fault| Err(io::Error::other(fault)));
-        done.map_err(|source| Failure::File {
+        off_the_reactor(work).await.map_err(|source| Failure::File {
             path: self.0.clone(),
             source,
         })

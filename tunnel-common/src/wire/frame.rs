@@ -235,7 +235,7 @@ impl Refused {
 pub const MAX_REF_BYTES: usize = 64;
 
 /// The agent's own short name of an endpoint: 1 to [`MAX_REF_BYTES`] of `a-z`, `0-9` and `-`.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EndpointRef(String);
 

@@ -352,7 +352,9 @@ async fn a_replica_that_does_not_lead_orders_nothing_and_shows_what_comes_into_t
         pass(Duration::from_secs(7)).await;
         fs::write(&file, "half a certific").expect("writes");
         pass(Duration::from_secs(7)).await;
-        issue(wish, play.now(), 90).write(&file).expect("writes");
+        issue(wish, play.now(), 90)
+            .write(&file, &play.key)
+            .expect("writes");
     };
     tokio::join!(waiting, sharing);
     assert_eq!((play.orders().len(), play.shown()), (0, 1));
