@@ -88,6 +88,7 @@ fn is_secondary(endpoint: &Published) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
 
     use tunnel_common::identity::KeyFingerprint;
@@ -113,6 +114,7 @@ mod tests {
             name,
             urls: vec![url.to_owned(), "https://second".to_owned()],
             shown: vec![url.to_owned()],
+            certificates: BTreeMap::new(),
         }
     }
 

@@ -11,6 +11,7 @@ use tunnel_client::client::{Client, RefusedByRelay};
 use tunnel_client::config::{Config, EndpointConfig, RelayConfig};
 use tunnel_client::link::relay_trust::RelayTrust;
 use tunnel_client::status::{Published, Status};
+use tunnel_common::acme::state::CertificateState;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::tls;
 
@@ -142,6 +143,20 @@ impl Agent {
         soon("the agent knows that it is cut off", cut)
             .await
             .expect("the agent runs");
+    }
+
+    /// Waits until the certificate of its first host name stands so, and says how.
+    pub async fn certificate(
+        &self,
+        what: &str,
+        mut is_so: impl FnMut(&CertificateState) -> bool,
+    ) -> CertificateState {
+        let mut status = self.status.clone();
+        let state =
+            |s: &Status| first(s).and_then(|first| first.certificates.values().next().cloned());
+        let is = |s: &Status| state(s).is_some_and(|state| is_so(&state));
+        let so = soon(what, status.wait_for(is)).await;
+        state(&so.expect("the agent runs")).expect("waited for")
     }
 
     /// The first host name at which it serves.

@@ -20,6 +20,7 @@
 //!   as a local service, [`haproxy`] one before the public port.
 //! * [`firewall`] stands between an agent and its relay, and swallows UDP when it is told to.
 //!   as a local service, [`haproxy`] one before the public port, [`forward_proxy`] one before an agent.
+//! * [`certified`] is an agent that gets its certificates from an authority.
 //! * [`pebble`] is an ACME server, [`mock_ca`] one for what that lacks; [`authority`] is one of a story's
 //!   own, which vouches for relays and servers.
 //! * `netsim` (Linux) is a bad network: two namespaces, and a line between them with delay, loss,
@@ -31,6 +32,7 @@
 pub mod agent;
 pub mod arrival;
 pub mod authority;
+pub mod certified;
 pub mod false_relay;
 pub mod firewall;
 pub mod forward_proxy;

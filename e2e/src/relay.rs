@@ -21,6 +21,8 @@ pub struct Relay {
     pub api: SocketAddr,
     /// Where visitors come.
     pub public: SocketAddr,
+    /// Where certificate authorities come to look, if it was asked for a port for them.
+    pub alpn: Option<SocketAddr>,
     /// Where it tells how it is, if it was asked to.
     pub admin: Option<SocketAddr>,
     /// By which agents know it.
@@ -78,12 +80,14 @@ pub async fn relay_with(change: impl FnOnce(&mut Config)) -> Relay {
     eventually("the relay binds", binds).await;
     let server = bound.expect("binds");
     let (api, public) = (server.addresses().api, server.addresses().public[0]);
+    let alpn = server.addresses().public.get(1).copied();
     let admin = server.addresses().admin;
     let (fingerprint, shutdown) = (server.fingerprint(), CancellationToken::new());
     let running = tokio::spawn(server.run(shutdown.clone()));
     Relay {
         api,
         public,
+        alpn,
         admin,
         fingerprint,
         shutdown,

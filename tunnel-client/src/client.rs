@@ -15,6 +15,8 @@ use tunnel_common::splice::buffer::BufferPool;
 use tunnel_common::tls::{self, CertificateError};
 use tunnel_common::wire::frame::{Instance, Refused};
 
+use crate::announcements::Announcements;
+use crate::certifying::Certifying;
 use crate::config::{Config, RelayConfig, Transport};
 use crate::endpoint::Endpoint;
 use crate::host::events::Host;
@@ -59,6 +61,7 @@ pub struct RefusedByRelay(pub Refused);
 #[derive(Debug)]
 pub struct Client {
     links: Vec<Arc<Link>>,
+    certifying: Certifying,
     key: KeyFingerprint,
     status: watch::Receiver<Status>,
 }
@@ -75,6 +78,7 @@ struct Common {
     budget: MemoryBudget,
     venue: Arc<Venue>,
     standing: Arc<Standing>,
+    announcements: Announcements,
 }
 
 impl Common {
@@ -109,6 +113,7 @@ impl Common {
             instance: Instance::new(tls::random().map_err(|_| ClientError::Random)?),
             number,
             standing: self.standing.clone(),
+            announcements: self.announcements.clone(),
         }))
     }
 }
@@ -119,9 +124,9 @@ impl Client {
         if config.relays.is_empty() {
             return Err(ClientError::NoRelay);
         }
-        let endpoint = Endpoint::new(config.endpoint, config.clock.clone())?;
+        let endpoint = Endpoint::new(config.endpoint, &config.clock)?;
         let second = config.second;
-        let second = second.map(|second| Endpoint::new(second, config.clock.clone()));
+        let second = second.map(|second| Endpoint::new(second, &config.clock));
         let (key, identity) = (endpoint.id(), endpoint.identity()?);
         let venue = Arc::new(Venue {
             endpoints: [endpoint].into_iter().chain(second.transpose()?).collect(),
@@ -131,6 +136,14 @@ impl Client {
         });
         let standing = Arc::new(Standing::new(config.relays.len()));
         let status = standing.status();
+        let announcements = Announcements::default();
+        let certifying = Certifying::new(
+            config.certificates,
+            venue.clone(),
+            standing.clone(),
+            announcements.clone(),
+            config.clock.clone(),
+        );
         let common = Common {
             identity,
             known_relays: config.known_relays,
@@ -142,11 +155,13 @@ impl Client {
             budget: MemoryBudget::new(config.memory_budget),
             venue,
             standing,
+            announcements,
         };
         let relays = config.relays.into_iter().enumerate();
         let links = relays.map(|(number, relay)| common.link(number, relay));
         Ok(Self {
             links: links.collect::<Result<_, _>>()?,
+            certifying,
             key,
             status,
         })
@@ -176,6 +191,7 @@ impl Client {
         tokio::select! {
             kept = keep_all(self.links, &host, shutdown) => kept.map_err(RefusedByRelay),
             never = host.watch() => match never {},
+            never = self.certifying.keep() => match never {},
         }
     }
 }

@@ -1,11 +1,15 @@
 //! What a user may choose, with the defaults.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::KeyPair;
+use rustls::sign::CertifiedKey;
+use tunnel_common::acme::ca::Acme;
 use tunnel_common::clock::Clock;
 use tunnel_common::hostname::Hostname;
+use tunnel_common::pem_pair::PemPair;
 use tunnel_common::quic::{Congestion, QuicTimeouts};
 use tunnel_common::splice::options as splice;
 use tunnel_common::wire::frame::EndpointRef;
@@ -38,6 +42,9 @@ pub struct Config {
     /// What to publish besides, under another key and another ref, on the same tunnel. If the relay
     /// does not take it, the first is published all the same.
     pub second: Option<EndpointConfig>,
+    /// Whence the certificates that visitors of the first endpoint are shown. Those of the second always get a
+    /// self-signed one.
+    pub certificates: Certificates,
     /// The port of the relay that is tried over TCP when its own port passes neither UDP nor TCP: some
     /// networks let nothing else out. 443; without one, nothing is tried.
     pub last_port: Option<u16>,
@@ -81,6 +88,41 @@ impl RelayConfig {
             proxy: None,
         }
     }
+}
+
+/// Whence certificates come. Where the local service ends visitors' TLS this has no meaning.
+#[derive(Debug, Default)]
+pub enum Certificates {
+    /// The endpoint's key signs them itself.
+    #[default]
+    SelfSigned,
+    /// The user brings one, for whatever names.
+    Brought {
+        /// Where it is; it is read again when it changes.
+        files: PemPair,
+        /// What was in the files.
+        first: Arc<CertifiedKey>,
+    },
+    /// A certificate authority issues them, one for each host name. Until the first is there, and where no
+    /// authority can come to look, they are self-signed.
+    Issued(Box<Issued>),
+}
+
+/// How certificates are ordered.
+#[derive(Debug)]
+pub struct Issued {
+    /// From whom.
+    pub acme: Acme,
+    /// Where the chain of the first host name is kept; those of others stand beside it, with their names in
+    /// theirs.
+    pub file: PathBuf,
+    /// The key that they are for; the endpoint's own without one, by which everybody can tell from the
+    /// host name alone that the agent itself answers.
+    pub key: Option<KeyPair>,
+    /// How many days before the end to renew; by default the authority says, or a third of the lifetime.
+    pub renew_days: Option<u32>,
+    /// Whether names that mean something in a local network only are certified too, as private authorities do.
+    pub any_name: bool,
 }
 
 /// What may carry the tunnel.
@@ -148,6 +190,7 @@ impl Config {
             known_relays: None,
             endpoint,
             second: None,
+            certificates: Certificates::SelfSigned,
             last_port: Some(443),
             transport: Transport::default(),
             pool_size: POOL_SIZE,

@@ -1,13 +1,13 @@
-//! One public identity of the agent: a key, the id that follows from it, a certificate.
+//! One public identity of the agent: a key, the id that follows from it, certificates.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
 use rcgen::KeyPair;
 use rustls::ServerConfig;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
+use tunnel_common::cert_store::CertStore;
 use tunnel_common::clock::Clock;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::{ClientId, Label};
@@ -16,8 +16,10 @@ use tunnel_common::proof::{CanNotSign, Exporter};
 use tunnel_common::tls::{self, CertificateError};
 use tunnel_common::wire::frame::{EndpointKind, EndpointRef, Proof, Wanted};
 
+use crate::answers::Answers;
 use crate::config::EndpointConfig;
 use crate::local::dial::LocalDialler;
+use crate::served::{Served, ServedByLink};
 use crate::tls_mode::TlsMode;
 
 /// Why an endpoint's key could not be proved.
@@ -41,26 +43,21 @@ pub struct Endpoint {
     local_down: AtomicBool,
     tls: TlsMode,
     suffix: Option<Hostname>,
-    key: KeyPair,
+    key: Arc<KeyPair>,
     claim: Option<Vec<u8>>,
-    alpn: Vec<Vec<u8>>,
-    clock: Clock,
     /// At which names visitors come, by link.
-    hosts: Mutex<BTreeMap<usize, Vec<String>>>,
-    shown: ArcSwap<Shown>,
-}
-
-/// What visitors are shown.
-#[derive(Debug)]
-struct Shown {
-    /// The names in the certificate.
-    hosts: Vec<String>,
-    tls: Arc<ServerConfig>,
+    served: watch::Sender<ServedByLink>,
+    /// What visitors are shown.
+    certificates: CertStore,
+    /// Whether the user has brought the certificate: then no other is made.
+    is_brought: AtomicBool,
+    visitor_tls: Arc<ServerConfig>,
+    answers: Answers,
 }
 
 impl Endpoint {
     /// Takes the key, and a certificate that it signs itself.
-    pub(crate) fn new(config: EndpointConfig, clock: Clock) -> Result<Self, CertificateError> {
+    pub(crate) fn new(config: EndpointConfig, clock: &Clock) -> Result<Self, CertificateError> {
         let EndpointConfig {
             name,
             key,
@@ -71,25 +68,21 @@ impl Endpoint {
             alpn,
             suffix,
         } = config;
-        let local = LocalDialler::new(local, proxy_protocol, &clock);
-        let shown = ArcSwap::from_pointee(Shown {
-            hosts: vec![],
-            tls: visitor_tls(tls::self_signed(&key, &[])?, &alpn, &clock)?,
-        });
-        let id = key::fingerprint(&key);
+        let certificates = CertStore::new(Arc::new(tls::self_signed(&key, &[])?));
         Ok(Self {
             name,
-            id,
-            local,
+            id: key::fingerprint(&key),
+            local: LocalDialler::new(local, proxy_protocol, clock),
             local_down: AtomicBool::new(false),
             tls: mode,
             suffix,
-            key,
+            key: Arc::new(key),
             claim,
-            alpn,
-            clock,
-            hosts: Mutex::default(),
-            shown,
+            served: watch::Sender::default(),
+            visitor_tls: visitor_tls(certificates.clone(), alpn, clock)?,
+            certificates,
+            is_brought: AtomicBool::new(false),
+            answers: Answers::default(),
         })
     }
 
@@ -148,59 +141,88 @@ impl Endpoint {
         tls::self_signed_with_claim(&self.key, self.claim.as_deref())
     }
 
-    /// The TLS that the next visitor gets; `None` where he gets the local service's.
+    /// The TLS that visitors get; `None` where they get the local service's.
     pub(crate) fn visitor_tls(&self) -> Option<Arc<ServerConfig>> {
         match self.tls {
-            TlsMode::Terminate => Some(self.shown.load().tls.clone()),
+            TlsMode::Terminate => Some(self.visitor_tls.clone()),
             TlsMode::Passthrough => None,
         }
+    }
+
+    /// The key itself.
+    pub(crate) fn key(&self) -> &Arc<KeyPair> {
+        &self.key
+    }
+
+    /// Whether visitors' TLS ends here.
+    pub(crate) fn ends_tls(&self) -> bool {
+        self.tls == TlsMode::Terminate
+    }
+
+    /// What visitors are shown, from the next handshake on.
+    pub(crate) fn certificates(&self) -> &CertStore {
+        &self.certificates
+    }
+
+    /// What certificate authorities are shown who come to look.
+    pub(crate) fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    /// At which names visitors come, by link, now and at each change.
+    pub(crate) fn served(&self) -> watch::Receiver<ServedByLink> {
+        self.served.subscribe()
+    }
+
+    /// Shows visitors who ask for no name with a certificate of its own this one, which the user has brought.
+    pub(crate) fn show_brought(&self, certificate: Arc<CertifiedKey>) {
+        self.is_brought.store(true, Ordering::Release);
+        self.certificates.set_default(certificate);
     }
 
     /// Makes the self-signed certificate fit the names at which visitors will come through this link,
     /// and those of the other links, also where they serve no more: their visitors may still be
     /// here. One that fits stays: several tunnels say the same, and who has accepted it should
     /// not be asked again.
-    pub(crate) fn serve_at(&self, link: usize, hosts: &[String]) -> Result<(), CertificateError> {
-        if self.tls == TlsMode::Passthrough {
-            return Ok(());
-        }
-        // Held to the end: of two links that come together the later has the names of both.
-        let mut by_link = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        by_link.insert(link, hosts.to_vec());
-        let hosts = union(by_link.values());
-        if self.shown.load().hosts == hosts {
-            return Ok(());
-        }
-        let certified = tls::self_signed(&self.key, &hosts)?;
-        self.shown.store(Arc::new(Shown {
-            hosts,
-            tls: visitor_tls(certified, &self.alpn, &self.clock)?,
-        }));
+    pub(crate) fn serve_at(&self, link: usize, served: Served) -> Result<(), CertificateError> {
+        let mut made = Ok(());
+        // Within the change: of two links that come together the later has the names of both.
+        self.served.send_if_modified(|by_link| {
+            let before = by_link.hosts();
+            let is_news = by_link.put(link, served);
+            let hosts = by_link.hosts();
+            if hosts != before && self.ends_tls() && !self.is_brought.load(Ordering::Acquire) {
+                made = self.self_sign(&hosts);
+            }
+            is_news
+        });
+        made
+    }
+
+    /// No tunnel of this link serves any more.
+    pub(crate) fn is_cut_off(&self, link: usize) {
+        self.served
+            .send_if_modified(|by_link| by_link.is_cut_off(link));
+    }
+
+    fn self_sign(&self, hosts: &[Hostname]) -> Result<(), CertificateError> {
+        let names: Vec<_> = hosts.iter().map(Hostname::to_string).collect();
+        let certified = tls::self_signed(&self.key, &names)?;
+        self.certificates.set_default(Arc::new(certified));
         Ok(())
     }
 }
 
-/// Each name once, in the order of the links.
-fn union<'a>(by_link: impl Iterator<Item = &'a Vec<String>>) -> Vec<String> {
-    let mut union = vec![];
-    for host in by_link.flatten() {
-        if !union.contains(host) {
-            union.push(host.clone());
-        }
-    }
-    union
-}
-
 /// TLS 1.2 and 1.3, without early data: a visit may move to another tunnel while its hello is held.
 fn visitor_tls(
-    certified: CertifiedKey,
-    alpn: &[Vec<u8>],
+    certificates: CertStore,
+    alpn: Vec<Vec<u8>>,
     clock: &Clock,
 ) -> Result<Arc<ServerConfig>, CertificateError> {
     let mut tls = ServerConfig::builder_with_details(tls::provider(), Arc::new(clock.clone()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    tls.alpn_protocols = alpn.to_vec();
+        .with_cert_resolver(Arc::new(certificates));
+    tls.alpn_protocols = alpn;
     Ok(Arc::new(tls))
 }

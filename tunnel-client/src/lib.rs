@@ -6,9 +6,14 @@
 //! * `visit` is one visitor: TLS ends here, or passes through ([`tls_mode`]); [`local`] dials the
 //!   local service, the splice does the rest.
 //! * `host` tells what happens to this host, which links must know: sleep, and other networks.
-//! * [`endpoint`] is one public identity: key, id, certificate.
+//! * [`endpoint`] is one public identity: key, id, certificates; `served` is where it is served.
+//! * `certifying` keeps certificates for its names: `answers` are what authorities are shown,
+//!   `announcements` are how relays know that they come.
 
+mod announcements;
+mod answers;
 pub mod ca_file;
+mod certifying;
 pub mod client;
 pub mod config;
 pub mod endpoint;
@@ -21,6 +26,7 @@ pub mod proxy;
 mod race;
 pub mod relay_addr;
 pub mod resolve;
+mod served;
 mod standing;
 pub mod status;
 pub mod tls_mode;

@@ -1,8 +1,12 @@
 //! How each link of an agent stands, and what that comes to for the agent.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
+use tunnel_common::acme::state::CertificateState;
+use tunnel_common::hostname::Hostname;
+use tunnel_common::wire::frame::EndpointRef;
 
 use crate::status::{Published, Status};
 
@@ -10,15 +14,25 @@ use crate::status::{Published, Status};
 #[derive(Debug)]
 pub(crate) struct Standing {
     /// What each link serves, in their order; `None` while it has no tunnel.
-    links: Mutex<Vec<Option<Vec<Published>>>>,
+    links: Mutex<Links>,
     status: watch::Sender<Status>,
+}
+
+#[derive(Debug)]
+struct Links {
+    served: Vec<Option<Vec<Published>>>,
+    /// Those of the endpoint of this name.
+    certificates: BTreeMap<EndpointRef, BTreeMap<String, CertificateState>>,
 }
 
 impl Standing {
     /// So many links, of which none serves.
     pub(crate) fn new(links: usize) -> Self {
         Self {
-            links: Mutex::new(vec![None; links]),
+            links: Mutex::new(Links {
+                served: vec![None; links],
+                certificates: BTreeMap::new(),
+            }),
             status: watch::Sender::default(),
         }
     }
@@ -38,13 +52,32 @@ impl Standing {
         self.is(link, None);
     }
 
-    /// Told only where it changes.
+    /// The certificate of a host name of this endpoint stands so.
+    pub(crate) fn certificate_is(
+        &self,
+        endpoint: &EndpointRef,
+        host: &Hostname,
+        state: CertificateState,
+    ) {
+        self.change(|links| {
+            let hosts = links.certificates.entry(endpoint.clone()).or_default();
+            hosts.insert(host.to_string(), state);
+        });
+    }
+
     fn is(&self, link: usize, published: Option<Vec<Published>>) {
+        self.change(|links| {
+            if let Some(stands) = links.served.get_mut(link) {
+                *stands = published;
+            }
+        });
+    }
+
+    /// Told only where the agent as a whole changes.
+    fn change(&self, change: impl FnOnce(&mut Links)) {
         // Held to the end, so that the last to be told is the last to have changed.
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stands) = links.get_mut(link) {
-            *stands = published;
-        }
+        change(&mut links);
         let status = together(&links);
         self.status.send_if_modified(|now| {
             let is_news = *now != status;
@@ -55,12 +88,16 @@ impl Standing {
 }
 
 /// The agent serves while one of its links does, at the URLs of all that do.
-fn together(links: &[Option<Vec<Published>>]) -> Status {
-    if links.iter().all(Option::is_none) {
+fn together(links: &Links) -> Status {
+    let Links {
+        served,
+        certificates,
+    } = links;
+    if served.iter().all(Option::is_none) {
         return Status::Connecting;
     }
     let mut together: Vec<Published> = vec![];
-    for published in links.iter().flatten().flatten() {
+    for published in served.iter().flatten().flatten() {
         let mut known = together.iter_mut();
         match known.find(|known| known.name == published.name) {
             Some(known) => {
@@ -69,6 +106,12 @@ fn together(links: &[Option<Vec<Published>>]) -> Status {
             }
             None => together.push(published.clone()),
         }
+    }
+    for published in &mut together {
+        published.certificates = certificates
+            .get(&published.name)
+            .cloned()
+            .unwrap_or_default();
     }
     Status::Serving(together)
 }
@@ -85,7 +128,6 @@ fn add(urls: &mut Vec<String>, more: &[String]) {
 #[cfg(test)]
 mod tests {
     use tunnel_common::identity::KeyFingerprint;
-    use tunnel_common::wire::frame::EndpointRef;
 
     use super::*;
 
@@ -96,6 +138,7 @@ mod tests {
             name,
             shown: urls[..1].to_vec(),
             urls,
+            certificates: BTreeMap::new(),
         }
     }
 
@@ -146,5 +189,24 @@ mod tests {
         assert_eq!(now(), [main(&["a", "b"])]);
         standing.is_cut_off(0);
         assert_eq!(*status.borrow(), Status::Connecting);
+    }
+
+    #[test]
+    fn how_a_certificate_stands_is_told_with_its_endpoint_and_with_no_other() {
+        let standing = Standing::new(1);
+        let mut status = standing.status();
+        standing.is_serving(0, vec![main(&["a"]), second(&["s"])]);
+        status.mark_unchanged();
+        let host: Hostname = "a.example".parse().expect("a name");
+        let ordering = CertificateState::Ordering;
+        standing.certificate_is(&EndpointRef::default(), &host, ordering.clone());
+        let Status::Serving(published) = status.borrow_and_update().clone() else {
+            panic!("it serves");
+        };
+        let expected = BTreeMap::from([("a.example".to_owned(), ordering.clone())]);
+        assert_eq!(published[0].certificates, expected);
+        assert_eq!(published[1].certificates, BTreeMap::new());
+        standing.certificate_is(&EndpointRef::default(), &host, ordering);
+        assert!(!status.has_changed().expect("lives"));
     }
 }

@@ -1,5 +1,8 @@
 //! How an agent stands, for whoever shows it.
 
+use std::collections::BTreeMap;
+
+use tunnel_common::acme::state::CertificateState;
 use tunnel_common::identity::{KeyFingerprint, Label};
 use tunnel_common::wire::frame::EndpointRef;
 
@@ -24,6 +27,8 @@ pub struct Published {
     pub urls: Vec<String>,
     /// Those of them to show: the first of each relay.
     pub shown: Vec<String>,
+    /// How its host names stand with their certificates, those that have any but self-signed ones.
+    pub certificates: BTreeMap<String, CertificateState>,
 }
 
 impl Published {

@@ -1,15 +1,19 @@
 //! One visit: the agent's half of the story.
 //!
 //! 1. Read the stream's header; its ref names the endpoint.
-//! 2. End the visitor's TLS with the endpoint's certificate, unless the local service does that.
+//! 2. End the visitor's TLS with the endpoint's certificate, unless the local service does that. A certificate
+//!    authority that comes to look gets its answer instead, and no further.
 //! 3. Dial the local service.
 //! 4. Splice until it is over.
 
 use std::sync::Arc;
 
 use rustls::ServerConfig;
+use rustls::server::{Acceptor, ClientHello};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsStream};
+use tokio_rustls::TlsStream;
+use tokio_rustls::server::{LazyConfigAcceptor, StartHandshake};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, debug, debug_span, info, warn};
 use tunnel_common::budget::TunnelBudget;
@@ -20,8 +24,10 @@ use tunnel_common::splice::options::{Options, Sight};
 use tunnel_common::splice::pump::Splice;
 use tunnel_common::stream::header::{HeaderError, StreamHeader};
 use tunnel_common::stream::tunnel::TunnelStream;
+use tunnel_common::wire::alpn;
 use tunnel_common::wire::code::Code;
 
+use crate::answers::Answers;
 use crate::config::Timeouts;
 use crate::endpoint::Endpoint;
 use crate::local::dial::{Caller, DialError};
@@ -124,9 +130,9 @@ async fn attend(
     let alpn = visitor.alpn.as_deref();
     match venue.dial_local(endpoint, header, alpn).await {
         Ok(local) => {
-            let sight = match endpoint.visitor_tls() {
-                Some(_) => Sight::Clear,
-                None => Sight::Opaque,
+            let sight = match endpoint.ends_tls() {
+                true => Sight::Clear,
+                false => Sight::Opaque,
             };
             splice((visitor.end, local), sight, venue, carriage).await;
         }
@@ -157,7 +163,14 @@ struct Visitor {
 
 async fn meet(stream: TunnelStream, endpoint: &Endpoint, venue: &Venue) -> Option<Visitor> {
     match endpoint.visitor_tls() {
-        Some(tls) => end_tls(stream, tls, venue).await,
+        Some(tls) => {
+            let meeting = end_tls(stream, tls, endpoint.answers());
+            let met = timeout(venue.timeouts.visitor_tls, meeting).await;
+            met.unwrap_or_else(|_| {
+                debug!("the visitor's TLS handshake took too long");
+                None
+            })
+        }
         None => {
             debug!("visit begins, its TLS passes through");
             Some(Visitor {
@@ -168,24 +181,66 @@ async fn meet(stream: TunnelStream, endpoint: &Endpoint, venue: &Venue) -> Optio
     }
 }
 
-/// Ends the visitor's TLS. A visitor with whom that fails gets the alert that says why.
-async fn end_tls(stream: TunnelStream, tls: Arc<ServerConfig>, venue: &Venue) -> Option<Visitor> {
-    let handshake = TlsAcceptor::from(tls).accept(stream).into_fallible();
-    match timeout(venue.timeouts.visitor_tls, handshake).await {
-        Ok(Ok(tls)) => {
+/// Ends the visitor's TLS. A visitor with whom that fails gets the alert that says why, and a certificate
+/// authority the answer that is up for it.
+async fn end_tls(
+    stream: TunnelStream,
+    tls: Arc<ServerConfig>,
+    answers: &Answers,
+) -> Option<Visitor> {
+    let mut accepting = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let begun = match (&mut accepting).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            debug!(%error, "no TLS with the visitor");
+            if let Some(mut stream) = accepting.take_io() {
+                stream.conclude();
+            }
+            return None;
+        }
+    };
+    if is_challenge(&begun.client_hello()) {
+        answer(begun, answers).await;
+        return None;
+    }
+    match begun.into_stream(tls).into_fallible().await {
+        Ok(tls) => {
             debug!("visit begins");
             let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
             let end = Box::new(DuplexEnd::new(TlsStream::from(tls)));
             Some(Visitor { end, alpn })
         }
-        Ok(Err((error, mut stream))) => {
+        Err((error, mut stream)) => {
             debug!(%error, "no TLS with the visitor");
             stream.conclude();
             None
         }
-        Err(_) => {
-            debug!("the visitor's TLS handshake took too long");
-            None
+    }
+}
+
+/// Whether a certificate authority comes to look: it offers its own protocol and no other (RFC 8737, 3).
+fn is_challenge(hello: &ClientHello<'_>) -> bool {
+    let offered = hello.alpn().into_iter().flatten();
+    offered.eq([alpn::ACME_TLS])
+}
+
+/// Shows an authority what is up for it. Nothing is said behind the handshake, whoever it is.
+async fn answer(begun: StartHandshake<TunnelStream>, answers: &Answers) {
+    let up = answers.at(begun.client_hello().server_name());
+    let Some(config) = up else {
+        debug!("a certificate authority comes unasked");
+        let mut stream = begun.io;
+        return stream.abort(Code::Policy);
+    };
+    match begun.into_stream(config).into_fallible().await {
+        Ok(mut tls) => {
+            debug!("a certificate authority has seen the answer to its challenge");
+            // It may have gone by now.
+            let _ = tls.shutdown().await;
+        }
+        Err((error, mut stream)) => {
+            debug!(%error, "no handshake for a challenge");
+            stream.conclude();
         }
     }
 }

@@ -3,6 +3,7 @@
 mod abort_storm;
 mod acme_client;
 mod admission;
+mod agent_acme;
 mod allowed;
 mod bad_networks;
 mod bytes;

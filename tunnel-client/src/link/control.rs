@@ -11,6 +11,7 @@ use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Wanted, Welcome
 
 use super::connection::{Closed, Connection};
 use super::draining::Spread;
+use crate::announcements::Change;
 use crate::config::Timeouts;
 
 /// Frames other than Ping and Pong that a relay may send within [`RATE_WINDOW`]: each is work and a
@@ -43,6 +44,12 @@ pub(crate) enum ControlFailure {
 
 /// The question behind which the relay knows that we leave.
 const LEAVING_NONCE: u64 = u64::MAX;
+/// The questions behind which it knows a list of announcements have the list's number above this. Those of
+/// a tunnel that proves itself are below.
+const ANNOUNCED_NONCE: u64 = 1 << 32;
+/// For how long an announcement counts: an order has two minutes for its validation. Whoever is gone by then
+/// need not take it back.
+const ANNOUNCED_FOR: Duration = Duration::from_secs(5 * 60);
 
 /// What a relay says to a tunnel that serves.
 #[derive(Debug)]
@@ -55,6 +62,8 @@ pub(super) enum News {
     Leaving,
     /// It has heard that we leave.
     Heard,
+    /// It has heard the list of announcements of this number.
+    HeardOf(u64),
 }
 
 /// No relay ends it before the connection.
@@ -65,6 +74,8 @@ const ENDED: ControlFailure = ControlFailure::Protocol("the relay ended the cont
 pub(crate) struct Control {
     reader: ControlReader<ControlRecv>,
     writer: ControlWriter<ControlSend>,
+    /// Whether certificate authorities can come to look through this relay.
+    is_validated: bool,
     /// What was granted last, if anything was asked for.
     granted: Option<Vec<Granted>>,
     /// What the relay said about its end when something else was waited for.
@@ -111,6 +122,11 @@ impl Control {
         greeting.await.map_err(|_| ControlFailure::Timeout)?
     }
 
+    /// Whether certificate authorities can come to look through this relay.
+    pub(crate) fn is_validated(&self) -> bool {
+        self.is_validated
+    }
+
     /// Tells the relay what we publish from now on, and waits for what it grants. Once for each
     /// tunnel.
     pub(crate) async fn ask(
@@ -129,7 +145,7 @@ impl Control {
                         return Ok(granted);
                     }
                     News::Draining(spread) => drains = Some(spread),
-                    News::Leaving | News::Heard => {}
+                    News::Leaving | News::Heard | News::HeardOf(_) => {}
                 }
             }
         };
@@ -191,6 +207,9 @@ impl Control {
                 }
                 Some(Frame::Leaving) => return Ok(News::Leaving),
                 Some(Frame::Pong { nonce }) if nonce == LEAVING_NONCE => return Ok(News::Heard),
+                Some(Frame::Pong { nonce }) if nonce > ANNOUNCED_NONCE => {
+                    return Ok(News::HeardOf(nonce - ANNOUNCED_NONCE));
+                }
                 Some(_) => debug!("a frame that an agent does not act on"),
                 None => return Err(ENDED),
             }
@@ -215,6 +234,23 @@ impl Control {
         }
     }
 
+    /// Tells the relay at which names a certificate authority may come. When it has heard, there are [`News`]
+    /// of it.
+    pub(super) async fn announce(&mut self, change: &Change) -> Result<(), ControlFailure> {
+        let until = u64::try_from(ANNOUNCED_FOR.as_millis()).unwrap_or(u64::MAX);
+        let begun = change.begun.iter().map(|host| (host, until));
+        let over = change.over.iter().map(|host| (host, 0));
+        for (host, until) in begun.chain(over) {
+            let host = host.to_string();
+            self.writer
+                .send(&Frame::ChallengePending { host, until })
+                .await?;
+        }
+        let nonce = ANNOUNCED_NONCE + change.rev;
+        self.writer.send(&Frame::Ping { nonce }).await?;
+        Ok(())
+    }
+
     /// Tells the relay to send no more visitors. When it has heard, there are [`News`] of it.
     pub(super) async fn leave(&mut self) -> Result<(), ControlFailure> {
         self.writer.send(&Frame::Leaving).await?;
@@ -232,6 +268,7 @@ async fn greet(
     let mut control = Control {
         reader: ControlReader::new(recv),
         writer: ControlWriter::new(send),
+        is_validated: false,
         granted: None,
         drains: None,
         rate: FrameRate::new(Instant::now()),
@@ -243,7 +280,10 @@ async fn greet(
         first = control.reader.next().await?;
     }
     match first {
-        Some(Frame::Welcome(welcome)) => Ok((control, welcome)),
+        Some(Frame::Welcome(welcome)) => {
+            control.is_validated = welcome.alpn_port.is_some();
+            Ok((control, welcome))
+        }
         Some(Frame::Refused(refused)) => Err(ControlFailure::Refused(refused)),
         Some(_) => Err(ControlFailure::Protocol(
             "the relay's first frame was no Welcome",

@@ -46,6 +46,12 @@ pub(crate) fn urls(
     }
 }
 
+/// Whether this process is the one that orders certificates for the endpoint `name`.
+pub(crate) fn leads(name: &EndpointRef, granted: &[Granted]) -> bool {
+    let mut grants = granted.iter();
+    grants.any(|grant| grant.endpoint == *name && grant.leads)
+}
+
 fn own_url(url: &str, id: Label) -> Option<OwnUrl> {
     let rest = url.strip_prefix("https://")?;
     let (host, port) = rest

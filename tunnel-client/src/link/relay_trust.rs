@@ -122,7 +122,9 @@ impl RelayTrust {
     }
 }
 
-fn is_local(host: &str) -> bool {
+/// Whether `host` is an address, or a name that means something in a local network only: no public authority
+/// vouches for it.
+pub(crate) fn is_local(host: &str) -> bool {
     let Ok(name) = host.parse::<Hostname>() else {
         return host.parse::<IpAddr>().is_ok();
     };

@@ -8,6 +8,7 @@ use tunnel_common::wire::frame::{Hello, Instance, Wanted};
 
 use super::dial::Dialler;
 use super::policy::Policy;
+use crate::announcements::Announcements;
 use crate::endpoint::{Endpoint, ProveError};
 use crate::standing::Standing;
 use crate::status::Published;
@@ -32,6 +33,8 @@ pub(crate) struct Link {
     pub(crate) number: usize,
     /// Where it is told how the links stand.
     pub(crate) standing: Arc<Standing>,
+    /// At which names certificate authorities may come.
+    pub(crate) announcements: Announcements,
 }
 
 /// Which of its process's tunnels a tunnel is: see [`Hello`].
@@ -81,6 +84,9 @@ impl Link {
 
     /// No tunnel serves.
     pub(crate) fn is_cut_off(&self) {
+        for endpoint in &self.venue.endpoints {
+            endpoint.is_cut_off(self.number);
+        }
         self.standing.is_cut_off(self.number);
     }
 }

@@ -1,5 +1,6 @@
 //! A tunnel that serves: streams become visits, grants become the status.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use super::policy::Way;
 use super::pulse::Pulse;
 use super::shared::Link;
 use crate::endpoint::{Endpoint, ProveError};
+use crate::served::{Orderer, Served};
 use crate::status::Published;
 use crate::visit::{self, Carriage, Venue};
 
@@ -82,7 +84,7 @@ impl Tunnel {
             Ok(granted) => granted,
             Err(error) => return Err(root_cause(&connection, link, error.into()).await),
         };
-        let published = published(link, &granted)?;
+        let published = published(link, &granted, control.is_validated())?;
         let (relay, relay_id) = (connection.target(), Escaped(&welcome.relay_id));
         let transport = connection.transport();
         match slot {
@@ -175,9 +177,14 @@ async fn converse(
 ) -> Result<Infallible, TunnelError> {
     let mut says_goodbye = pin!(reins.shutdown.cancelled());
     let mut is_leaving = false;
+    let mut teller = link.announcements.teller();
     loop {
         let news = tokio::select! {
             news = control.next() => news?,
+            change = teller.next() => {
+                control.announce(&change).await?;
+                continue;
+            }
             () = &mut says_goodbye, if !is_leaving => {
                 is_leaving = true;
                 control.leave().await?;
@@ -187,7 +194,9 @@ async fn converse(
         match news {
             // What others serve by now is not for this tunnel to say.
             News::Granted(_) if reins.retired.is_cancelled() => {}
-            News::Granted(granted) => link.is_serving(published(link, &granted)?),
+            News::Granted(granted) => {
+                link.is_serving(published(link, &granted, control.is_validated())?);
+            }
             News::Draining(spread) => {
                 info!("the relay is about to stop");
                 reins.draining.is_told(spread, fastrand::f64());
@@ -197,6 +206,7 @@ async fn converse(
                 farewell.parting.cancel();
             }
             News::Heard => farewell.heard.cancel(),
+            News::HeardOf(rev) => teller.heard(rev),
         }
     }
 }
@@ -216,12 +226,23 @@ async fn root_cause(connection: &Connection, link: &Link, error: TunnelError) ->
 
 /// What the relay granted, with certificates for it. The first endpoint must be granted; another one
 /// may be missing.
-fn published(link: &Link, granted: &[Granted]) -> Result<Vec<Published>, TunnelError> {
+fn published(
+    link: &Link,
+    granted: &[Granted],
+    is_validated: bool,
+) -> Result<Vec<Published>, TunnelError> {
     let mut published = vec![];
     for endpoint in &link.venue.endpoints {
         let name = endpoint.name();
         match grant::urls(name, endpoint.label(), granted) {
-            Ok(urls) => published.push(publish_at(link, endpoint, urls)?),
+            Ok(urls) => {
+                let orderer = match grant::leads(name, granted) {
+                    _ if !is_validated => Orderer::Nobody,
+                    true => Orderer::Us,
+                    false => Orderer::Replica,
+                };
+                published.push(publish_at(link, endpoint, urls, orderer)?);
+            }
             Err(ControlFailure::Refused(refused)) if !published.is_empty() => {
                 let why = Escaped(&refused.text);
                 warn!(%name, "the relay refuses an endpoint: {why}");
@@ -236,15 +257,17 @@ fn publish_at(
     link: &Link,
     endpoint: &Endpoint,
     urls: Vec<OwnUrl>,
+    orderer: Orderer,
 ) -> Result<Published, CertificateError> {
-    let hosts: Vec<_> = urls.iter().map(|own| own.host.to_string()).collect();
-    endpoint.serve_at(link.number, &hosts)?;
+    let hosts = urls.iter().map(|own| own.host.clone()).collect();
+    endpoint.serve_at(link.number, Served { hosts, orderer })?;
     let urls: Vec<_> = urls.into_iter().map(|own| own.url).collect();
     Ok(Published {
         name: endpoint.name().clone(),
         key: endpoint.id(),
         shown: urls.first().cloned().into_iter().collect(),
         urls,
+        certificates: BTreeMap::new(),
     })
 }
 

@@ -1,0 +1,341 @@
+//! Keeps certificates for the names of the first endpoint: those that the user has brought, or one from a
+//! certificate authority for each name, as long as a relay serves it.
+//!
+//! What an agent does in place of a relay, and the other way round, is in [`Site`]: a relay says who of several
+//! replicas orders, all relays are told before an authority comes, and what it is shown stands in the
+//! endpoint.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::KeyPair;
+use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+use tunnel_common::acme::certifier::Certifier;
+use tunnel_common::acme::chain::Chain;
+use tunnel_common::acme::challenge::Answer;
+use tunnel_common::acme::failure::Failure;
+use tunnel_common::acme::site::Site;
+use tunnel_common::acme::state::CertificateState;
+use tunnel_common::clock::Clock;
+use tunnel_common::file_watch::off_the_reactor;
+use tunnel_common::hostname::Hostname;
+use tunnel_common::pem_pair::LOOK_EVERY;
+
+use crate::announcements::{Announced, Announcements};
+use crate::answers::Shown;
+use crate::config::{Certificates, Issued};
+use crate::endpoint::Endpoint;
+use crate::link::relay_trust::is_local;
+use crate::served::Orderer;
+use crate::standing::Standing;
+use crate::visit::Venue;
+
+/// Names that are certified at one time: a relay says under which domains it serves us, and each is an
+/// order.
+const MAX_HOSTS: usize = 32;
+/// The wait after a fault of ours.
+const FAULT_WAIT: Duration = Duration::from_secs(60);
+
+/// Keeps the certificates of an agent.
+#[derive(Debug)]
+pub(crate) struct Certifying {
+    how: Certificates,
+    place: Place,
+    clock: Clock,
+}
+
+/// Where certificates are shown.
+#[derive(Clone, Debug)]
+struct Place {
+    venue: Arc<Venue>,
+    standing: Arc<Standing>,
+    announcements: Announcements,
+}
+
+impl Place {
+    /// Only the first endpoint has certificates from others.
+    fn endpoint(&self) -> Option<&Endpoint> {
+        self.venue.endpoints.first()
+    }
+}
+
+impl Certifying {
+    /// Certificates for the first endpoint of `venue`. What the user has brought is shown from now on.
+    pub(crate) fn new(
+        how: Certificates,
+        venue: Arc<Venue>,
+        standing: Arc<Standing>,
+        announcements: Announcements,
+        clock: Clock,
+    ) -> Self {
+        let place = Place {
+            venue,
+            standing,
+            announcements,
+        };
+        if let (Certificates::Brought { first, .. }, Some(endpoint)) = (&how, place.endpoint()) {
+            endpoint.show_brought(first.clone());
+        }
+        Self { how, place, clock }
+    }
+
+    /// Goes on for ever. Dropping the future leaves what is shown as it is.
+    pub(crate) async fn keep(self) -> Infallible {
+        let Self { how, place, clock } = self;
+        if let Some(endpoint) = place.endpoint().filter(|endpoint| endpoint.ends_tls()) {
+            match how {
+                Certificates::SelfSigned => tell_how(endpoint).await,
+                Certificates::Brought { files, first } => {
+                    let show = |certificate| endpoint.show_brought(certificate);
+                    files.watch(first, clock, LOOK_EVERY, show).await;
+                }
+                Certificates::Issued(how) => Issuing::new(*how, &place, clock).keep().await,
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+/// Says once, when a public name is served, how its visitors would get a certificate that they trust.
+async fn tell_how(endpoint: &Endpoint) {
+    let mut served = endpoint.served();
+    let is_public = |host: &Hostname| !is_local(host.as_str());
+    let hosts = served
+        .wait_for(|served| served.hosts().iter().any(is_public))
+        .await;
+    if hosts.is_ok() {
+        info!(
+            "visitors get a self-signed certificate; for one that browsers trust give --acme-email \
+             ADDRESS, or bring one by --tls-cert and --tls-key"
+        );
+    }
+}
+
+/// Orders certificates for as many names as are served.
+struct Issuing<'a> {
+    how: Issued,
+    key: Option<Arc<KeyPair>>,
+    place: &'a Place,
+    clock: Clock,
+    by_host: HashMap<Hostname, AbortHandle>,
+    keeping: JoinSet<Infallible>,
+    /// The name whose chain is in the file that the user names.
+    main: Option<Hostname>,
+}
+
+impl<'a> Issuing<'a> {
+    fn new(mut how: Issued, place: &'a Place, clock: Clock) -> Self {
+        let own = how.key.take().map(Arc::new);
+        let key = own.or_else(|| Some(place.endpoint()?.key().clone()));
+        Self {
+            how,
+            key,
+            place,
+            clock,
+            by_host: HashMap::new(),
+            keeping: JoinSet::new(),
+            main: None,
+        }
+    }
+
+    async fn keep(&mut self) {
+        let Some(endpoint) = self.place.endpoint() else {
+            return;
+        };
+        let mut served = endpoint.served();
+        loop {
+            let hosts = served.borrow_and_update().hosts();
+            self.by_host.retain(|host, keeping| {
+                let stays = hosts.contains(host);
+                if !stays {
+                    keeping.abort();
+                }
+                stays
+            });
+            for host in hosts {
+                if !self.by_host.contains_key(&host) {
+                    self.begin(host, Duration::ZERO).await;
+                }
+            }
+            tokio::select! {
+                changed = served.changed() => if changed.is_err() {
+                    return;
+                },
+                Some(ended) = self.keeping.join_next_with_id() => if let Err(fault) = ended
+                    && fault.is_panic()
+                {
+                    self.has_failed(fault.id()).await;
+                },
+            }
+        }
+    }
+
+    /// Begins to keep a name certified, after a wait.
+    async fn begin(&mut self, host: Hostname, wait: Duration) {
+        if self.by_host.len() >= MAX_HOSTS {
+            return warn!(%host, "no certificate is ordered: {MAX_HOSTS} names have one");
+        }
+        let Some(key) = self.key.clone() else {
+            return;
+        };
+        if !self.how.any_name && is_local(host.as_str()) {
+            info!(
+                "no certificate is ordered for {host}: no public authority certifies such a name"
+            );
+            return self.is_left_alone(host);
+        }
+        let (file, found) = self.find(&host, &key).await;
+        let certifier = Certifier {
+            host: host.clone(),
+            key,
+            ca: self.how.acme.clone(),
+            site: At {
+                host: host.clone(),
+                place: self.place.clone(),
+            },
+            file,
+            renew_days: self.how.renew_days,
+            clock: self.clock.clone(),
+        };
+        let keeping = self.keeping.spawn(async move {
+            sleep(wait).await;
+            certifier.keep(found).await
+        });
+        self.by_host.insert(host, keeping);
+    }
+
+    /// Remembers that nothing is done for a name.
+    fn is_left_alone(&mut self, host: Hostname) {
+        let nothing = self.keeping.spawn(std::future::pending());
+        self.by_host.insert(host, nothing);
+    }
+
+    /// The file for the chain of a name, and what is in it: the one that the user names, unless that has
+    /// another name's.
+    async fn find(&mut self, host: &Hostname, key: &Arc<KeyPair>) -> (PathBuf, Option<Chain>) {
+        let main = self.how.file.clone();
+        let is_free = self.main.as_ref().is_none_or(|other| other == host);
+        let fits = match read(&main, key).await {
+            Some(chain) if chain.is_for(host) => {
+                self.main = Some(host.clone());
+                return (main, Some(chain));
+            }
+            Some(_) => false,
+            None => is_free,
+        };
+        if fits {
+            self.main = Some(host.clone());
+            return (main, None);
+        }
+        let beside = beside(&main, host);
+        let found = read(&beside, key).await;
+        (beside, found.filter(|chain| chain.is_for(host)))
+    }
+
+    /// The task of a name has ended by a panic, which the log has told.
+    async fn has_failed(&mut self, task: Id) {
+        let mut names = self.by_host.iter();
+        let failed = names.find(|(_, keeping)| keeping.id() == task);
+        let Some(host) = failed.map(|(host, _)| host.clone()) else {
+            return;
+        };
+        error!(%host, "a fault of ours has ended the care for a certificate; it begins anew in {FAULT_WAIT:?}");
+        self.by_host.remove(&host);
+        self.begin(host, FAULT_WAIT).await;
+    }
+}
+
+/// The chain in a file, if it is one for our key. What is wrong is told.
+async fn read(file: &Path, key: &Arc<KeyPair>) -> Option<Chain> {
+    let (file, key) = (file.to_owned(), key.clone());
+    let read = off_the_reactor(move || Chain::read(&file, &key)).await;
+    read.unwrap_or_else(|error| {
+        warn!("{error}");
+        None
+    })
+}
+
+/// `acme_cert.pem` → `acme_cert.<host>.pem`.
+fn beside(main: &Path, host: &Hostname) -> PathBuf {
+    let part =
+        |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+    let (stem, extension) = (part(main.file_stem()), part(main.extension()));
+    main.with_file_name(format!("{stem}.{host}.{extension}"))
+}
+
+/// Where one name is served.
+#[derive(Clone, Debug)]
+struct At {
+    host: Hostname,
+    place: Place,
+}
+
+impl Site for At {
+    type Presented = (Announced, Shown);
+
+    async fn may_order(&self) {
+        let Some(endpoint) = self.place.endpoint() else {
+            return std::future::pending().await;
+        };
+        let (host, mut served, mut told) = (&self.host, endpoint.served(), None);
+        loop {
+            let orderer = served.borrow_and_update().orderer(host);
+            match orderer {
+                Some(Orderer::Us) => return,
+                Some(Orderer::Nobody) if told != orderer => info!(
+                    "no certificate is ordered for {host}: the relay has no port at which authorities \
+                     could come to look (--alpn-port)"
+                ),
+                Some(Orderer::Replica) if told != orderer => info!(
+                    "another agent with this key orders the certificates for {host}; without a file that \
+                     both share (--cert-pem), visitors here get a self-signed one"
+                ),
+                _ => {}
+            }
+            told = orderer;
+            if served.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    async fn present(&self, answer: Answer) -> Result<Self::Presented, Failure> {
+        let nowhere = || Failure::Doomed("nothing is published".to_owned());
+        let endpoint = self.place.endpoint().ok_or_else(nowhere)?;
+        let shown = endpoint.answers().show(&self.host, answer.config());
+        let announced = self.place.announcements.announce(&self.host).await;
+        let announced = announced.map_err(|error| Failure::Doomed(error.to_string()))?;
+        Ok((announced, shown))
+    }
+
+    fn install(&self, chain: &Chain) {
+        if let Some(endpoint) = self.place.endpoint() {
+            let certificates = endpoint.certificates();
+            certificates.set_for(&self.host, chain.certified.clone());
+        }
+    }
+
+    fn tell(&self, state: CertificateState) {
+        if let Some(endpoint) = self.place.endpoint() {
+            let standing = &self.place.standing;
+            standing.certificate_is(endpoint.name(), &self.host, state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_of_another_name_stands_beside_the_first() {
+        let host = "a.example".parse().expect("a name");
+        let beside = beside(Path::new("/var/lib/agent/acme_cert.pem"), &host);
+        assert_eq!(beside, Path::new("/var/lib/agent/acme_cert.a.example.pem"));
+    }
+}
