@@ -17,8 +17,8 @@ pub(crate) struct Passage {
 /// Why no stream could be opened.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotOpened {
-    /// There is no tunnel that may take it.
-    #[error("the agent has no tunnel for it")]
+    /// No tunnel of the agent is here that may take it.
+    #[error("the agent is not connected")]
     Offline,
     /// Those that were here take no more visits: they have died, or another has taken their place.
     #[error("the agent's tunnels have closed")]

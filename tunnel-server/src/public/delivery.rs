@@ -62,11 +62,17 @@ impl Destination {
             }
     }
 
-    /// What a visitor is told whom nobody takes. Whether an id is unknown or offline is nobody's business.
-    fn nobody(&self) -> Alert {
+    /// Nobody takes the visitor: what he is told. Whether an id is unknown or offline is nobody's business.
+    fn refused(&self, why: NotOpened) -> Alert {
         match self {
-            Self::Agent(_) => Alert::UNRECOGNIZED_NAME,
-            Self::Challenge { .. } => Alert::NO_APPLICATION_PROTOCOL,
+            Self::Agent(label) => {
+                debug!(%label, "refused: {why}");
+                Alert::UNRECOGNIZED_NAME
+            }
+            Self::Challenge { agent, .. } => {
+                debug!(label = %agent, "refused: no tunnel of the agent waits for the challenge");
+                Alert::NO_APPLICATION_PROTOCOL
+            }
         }
     }
 }
@@ -121,10 +127,7 @@ pub(super) async fn deliver(
     let sending = send(state, to, header, &hello.bytes, &mut trying);
     match timeout(state.timeouts.stream_open, sending).await {
         Ok(Ok(passage)) => Ok(passage),
-        Ok(Err(why)) => {
-            debug!(%label, "refused: {why}");
-            Err(to.nobody())
-        }
+        Ok(Err(why)) => Err(to.refused(why)),
         Err(_) => {
             debug!(%label, "refused: no tunnel of the agent took the visit in time");
             if let Some(tunnel) = trying {
