@@ -26,6 +26,7 @@ use crate::mock_ca::MockCa;
 use crate::pebble::Pebble;
 use crate::process::tool;
 use crate::relay::{Relay, relay_with};
+use crate::visitor::{self, tls_config};
 
 /// The domain of the relays here: a name that is in no DNS.
 pub const DOMAIN: &str = "tunnel.test";
@@ -133,4 +134,14 @@ pub async fn curl(relay: &Relay, host: &str, roots: &Path) -> String {
         &["-sS", "--cacert", roots, "--resolve", &resolve, &url],
     )
     .await
+}
+
+/// What somebody is shown who comes to `alpn` as an authority does, asking for `host`.
+pub async fn shown_to_authorities(
+    alpn: SocketAddr,
+    host: &str,
+) -> std::io::Result<CertificateDer<'static>> {
+    let tls = tls_config(&[b"acme-tls/1"]);
+    let visitor = visitor::visit_with(alpn, host, tls).await?;
+    Ok(visitor::certificate(&visitor))
 }

@@ -7,6 +7,7 @@ use tracing::info;
 
 use super::account::{account, forget};
 use super::authority::Authority;
+use super::caa;
 use super::chain::Chain;
 use super::challenge::Answer;
 use super::client::CaClient;
@@ -108,8 +109,16 @@ impl Ca for Acme {
         let account = account(&self.authority, &self.credentials, &client).await?;
         let profile = self.authority.profile.as_deref();
         let ordered = order(&account, (wish, profile), site, &client, &self.clock).await;
-        if let Err(Failure::UnknownAccount) = &ordered {
-            forget(&self.authority.directory, &self.credentials).await?;
+        let directory = &self.authority.directory;
+        match &ordered {
+            Ok(_) if wish.replaces.is_none() => {
+                if let Some(identity) = client.caa_identity(directory.as_str()).await {
+                    let record = caa::record(wish.host, &identity, account.id());
+                    info!("a DNS record that lets nobody but us have such certificates: {record}");
+                }
+            }
+            Err(Failure::UnknownAccount) => forget(directory, &self.credentials).await?,
+            _ => {}
         }
         ordered
     }

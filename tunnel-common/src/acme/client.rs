@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -66,6 +67,17 @@ impl CaClient {
     /// The pause for which the authority asked with its last refusal.
     pub(super) fn pause(&self) -> Option<Duration> {
         *self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the authority whose directory is at `url` calls itself in CAA records, if it says so (RFC 8555,
+    /// 9.7.6).
+    pub(super) async fn caa_identity(&self, url: &str) -> Option<String> {
+        let request = Request::get(url).body(BodyWrapper::default()).ok()?;
+        let mut answer = self.clone().ask(request).await.ok()?;
+        let body = answer.body.into_bytes().await.ok()?;
+        let directory: Value = serde_json::from_slice(&body).ok()?;
+        let identity = directory.pointer("/meta/caaIdentities/0")?;
+        identity.as_str().map(str::to_owned)
     }
 
     async fn ask(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {

@@ -13,12 +13,14 @@
 //!   meanwhile; [`probe`] sees first whether it would get there; [`ca`] puts these together.
 //! * [`chain`] reads what was issued, [`renewal`] says when it is to be renewed and how long to wait after a
 //!   failure: pure functions.
+//! * [`caa`] is the DNS record by which a name's owner says who may certify it.
 //! * [`certifier`] keeps one host name certified, for ever. What is different between relay and agent is
 //!   behind the trait [`Site`](site::Site).
 
 mod account;
 pub mod authority;
 pub mod ca;
+pub mod caa;
 pub mod certifier;
 pub mod chain;
 pub mod challenge;
