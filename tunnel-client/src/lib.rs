@@ -12,7 +12,6 @@
 
 mod announcements;
 mod answers;
-pub mod ca_file;
 mod certifying;
 pub mod client;
 pub mod config;

@@ -9,7 +9,8 @@
 //! * [`identity`], [`key`], [`hostname`], [`tls`], [`proof`] - who is who; [`private_file`] - what
 //!   others may not touch; [`file_watch`] - when somebody has replaced a file.
 //! * [`acme`] - certificates from an authority; [`pem_pair`] - those that the user has brought;
-//!   [`cert_store`] - how both are replaced while handshakes go on.
+//!   [`cert_store`] - how both are replaced while handshakes go on; [`ca_file`] - authorities that the user
+//!   names.
 //! * [`quic`], [`h2`] - sockets and transport settings that both ends share.
 //! * [`clock`], [`escape`], [`process`] - the rim: wall-clock time, log text, limits and signals.
 //!
@@ -22,6 +23,8 @@
 pub mod acme;
 #[cfg(feature = "tunnel")]
 pub mod budget;
+#[cfg(feature = "tunnel")]
+pub mod ca_file;
 #[cfg(feature = "tunnel")]
 pub mod cert_store;
 #[cfg(feature = "tunnel")]

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use tunnel_client::ca_file;
 use tunnel_client::config::RelayConfig;
 use tunnel_client::link::known_relays::KnownRelays;
 use tunnel_client::link::relay_trust::RelayTrust;
 use tunnel_client::proxy::outbound::OutboundProxy;
 use tunnel_client::relay_addr::RelayAddr;
+use tunnel_common::ca_file;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::key::DataDir;
 

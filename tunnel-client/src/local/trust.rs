@@ -10,10 +10,9 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use tunnel_common::ca_file::{self, BadCaFile};
 use tunnel_common::tls;
 use webpki_roots::TLS_SERVER_ROOTS;
-
-use crate::ca_file::{self, BadCaFile};
 
 /// The rule by which a local service is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::{Error, RootCertStore};
-use tunnel_common::private_file::{self, Guard};
+
+use crate::private_file::{self, Guard};
 
 /// The longest file: the whole of the web's authorities has a quarter of it.
 const MAX_BYTES: u64 = 1024 * 1024;
