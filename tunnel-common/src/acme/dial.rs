@@ -3,9 +3,12 @@
 
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 
 use tokio::net::TcpStream;
+
+use crate::hostname::Hostname;
 
 /// What a [`Dial`] promises.
 pub type Dialling<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + 'a>>;
@@ -17,12 +20,58 @@ pub trait Dial: fmt::Debug + Send + Sync {
     fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialling<'a>;
 }
 
-/// By the system's resolver and without a proxy.
+/// By the system's resolver and without a proxy. Names under `localhost` are this machine, and nobody is
+/// asked about them (RFC 6761, 6.3).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Direct;
 
 impl Dial for Direct {
     fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialling<'a> {
-        Box::pin(TcpStream::connect((host, port)))
+        Box::pin(async move {
+            if !is_this_machine(host) {
+                return TcpStream::connect((host, port)).await;
+            }
+            let loopback = [
+                IpAddr::from(Ipv4Addr::LOCALHOST),
+                Ipv6Addr::LOCALHOST.into(),
+            ];
+            let addresses = loopback.map(|address| SocketAddr::new(address, port));
+            TcpStream::connect(&addresses[..]).await
+        })
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let Ok(name) = host.parse::<Hostname>() else {
+        return false;
+    };
+    let above = name.as_str().strip_suffix("localhost");
+    above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn localhost_and_what_is_under_it_is_this_machine_and_nothing_else_is() {
+        for ours in ["localhost", "a.localhost", "A.b.LOCALHOST.", "localhost."] {
+            assert!(is_this_machine(ours), "{ours}");
+        }
+        for other in ["notlocalhost", "localhost.example", "127.0.0.1", "::1", ""] {
+            assert!(!is_this_machine(other), "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_no_resolver_knows_is_dialled_on_loopback() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("binds");
+        let address = listener.local_addr().expect("bound");
+        let dialled = Direct.dial("relay.localhost", address.port()).await;
+        let dialled = dialled.expect("connects");
+        assert_eq!(dialled.peer_addr().expect("is connected"), address);
     }
 }
