@@ -164,6 +164,11 @@ pub fn fingerprint(key: &KeyPair) -> KeyFingerprint {
     KeyFingerprint::of_spki(&key.subject_public_key_info())
 }
 
+/// Whether certificate authorities certify this kind of key: those of the web do not know Ed25519.
+pub fn may_be_certified(key: &KeyPair) -> bool {
+    !key.is_compatible(&PKCS_ED25519)
+}
+
 fn parse(path: &Path, pem: &str) -> Result<KeyPair, KeyError> {
     let corrupt = |why: String| KeyError::Corrupt {
         path: path.to_owned(),

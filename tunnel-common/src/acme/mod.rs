@@ -7,8 +7,9 @@
 //!     └── not before … ◀── failure ◀────┘
 //! ```
 //!
-//! * [`authority`] is who certifies, and what it must be told; `client` speaks HTTPS to it, [`dial`] is
-//!   how it is reached; `account` is ours there, kept in a [`credentials`] file.
+//! * [`authority`] is who certifies, and what it must be told; [`settings`] is what a user says of it.
+//!   `client` speaks HTTPS to it, [`dial`] is how it is reached; `account` is ours there, kept in a
+//!   [`credentials`] file.
 //! * [`order`] is one order, from the wish to the chain; [`challenge`] is what the authority is shown
 //!   meanwhile; [`probe`] sees first whether it would get there; [`ca`] puts these together.
 //! * [`chain`] reads what was issued, [`renewal`] says when it is to be renewed and how long to wait after a
@@ -32,5 +33,6 @@ mod nonce;
 pub mod order;
 pub mod probe;
 pub mod renewal;
+pub mod settings;
 pub mod site;
 pub mod state;
