@@ -28,5 +28,6 @@ pub mod resolve;
 mod served;
 mod standing;
 pub mod status;
+mod tcp;
 pub mod tls_mode;
 mod visit;

@@ -2,8 +2,8 @@
 //!
 //! * [`outbound`] - how a user writes it; [`credentials`] - what it is told about us;
 //!   [`environment`] - the variables that name it where the user does not.
-//! * `http_connect` and `socks5` ask it for a connection to a `target`; [`failure`] says why there is
-//!   none.
+//! * `gateway` reaches it; `http_connect` and `socks5` ask it for a connection to a `target`; [`failure`]
+//!   says why there is none.
 //!
 //! A proxy that is set is meant: whoever sets one has a network that wants its traffic there, or drops
 //! it elsewhere. So nothing goes around it, no UDP packet, no TCP connection, and no question to the
@@ -12,6 +12,7 @@
 pub mod credentials;
 pub mod environment;
 pub mod failure;
+pub(crate) mod gateway;
 mod http_connect;
 pub mod outbound;
 mod socks5;

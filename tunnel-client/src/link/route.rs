@@ -1,27 +1,16 @@
 //! How a TCP connection to the relay comes about: by itself, or through a proxy.
 
-use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
-#[cfg(unix)]
-use socket2::SockRef;
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tunnel_common::h2::socket;
 use tunnel_common::quic::Congestion;
 
 use super::dial_error::DialError;
-use crate::proxy::failure::ProxyError;
-use crate::proxy::outbound::OutboundProxy;
+use crate::proxy::gateway::Gateway;
 use crate::proxy::target::Target;
-use crate::race::race;
-use crate::resolve::Resolve;
-
-/// The largest segment either way: what fits every path that IPv6 may take (1280 bytes, RFC 8200, 5).
-#[cfg(unix)]
-const SEGMENT_BYTES: u32 = 1220;
+use crate::tcp::{self, within};
 
 /// Where a TCP connection to the relay leads.
 #[derive(Debug)]
@@ -30,15 +19,6 @@ pub(super) enum Route<'a> {
     Direct(SocketAddr),
     /// Through a proxy, and from there to a target.
     Through(&'a Gateway, Target),
-}
-
-/// A proxy, and what it takes to reach it.
-#[derive(Debug)]
-pub(super) struct Gateway {
-    pub(super) proxy: OutboundProxy,
-    pub(super) resolver: Arc<dyn Resolve>,
-    /// Before the next address of the proxy is tried beside those that have not answered.
-    pub(super) head_start: Duration,
 }
 
 impl Route<'_> {
@@ -58,7 +38,7 @@ impl Route<'_> {
     ) -> Result<TcpStream, DialError> {
         let stream = match self {
             Self::Direct(address) => {
-                let opened = within(deadline, open(*address)).await;
+                let opened = within(deadline, tcp::open(*address)).await;
                 opened.map_err(|error| DialError::Tcp(self.target(), error))
             }
             Self::Through(gateway, target) => {
@@ -68,57 +48,5 @@ impl Route<'_> {
         }?;
         socket::prepare(&stream, congestion);
         Ok(stream)
-    }
-}
-
-impl Gateway {
-    async fn open(&self, target: &Target, deadline: Instant) -> Result<TcpStream, ProxyError> {
-        let (host, port) = (self.proxy.host(), self.proxy.port());
-        let resolving = within(deadline, self.resolver.resolve(host, port));
-        let addresses = resolving.await.map_err(ProxyError::Resolve)?;
-        let attempt = async |address: SocketAddr| {
-            let opened = within(deadline, open(address)).await;
-            opened.map_err(|error| ProxyError::Unreachable(address, error))
-        };
-        let raced = race(addresses.into_iter().map(attempt), self.head_start).await;
-        let nowhere = || ProxyError::Resolve(io::ErrorKind::NotFound.into());
-        let mut stream = raced.map_err(|mut errors| errors.pop().unwrap_or_else(nowhere))?;
-        match timeout_at(deadline, self.proxy.connect(&mut stream, target)).await {
-            Ok(connected) => connected.map(|()| stream),
-            Err(_) => Err(ProxyError::Silent),
-        }
-    }
-}
-
-/// Every TCP connection that leaves for the relay, or for a proxy before it.
-async fn open(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    }?;
-    if !address.ip().is_loopback() {
-        limit_segments(&socket);
-    }
-    socket.connect(address).await
-}
-
-/// A path that swallows larger packets in silence would cut a tunnel again and again: by default the
-/// kernel looks for one only when it is told, and is not (tcp_mtu_probing).
-#[cfg(unix)]
-fn limit_segments(socket: &TcpSocket) {
-    // A system that refuses has its own idea of what fits.
-    let _ = SockRef::from(socket).set_tcp_mss(SEGMENT_BYTES);
-}
-
-#[cfg(not(unix))]
-fn limit_segments(_: &TcpSocket) {}
-
-async fn within<T>(
-    deadline: Instant,
-    future: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
-    match timeout_at(deadline, future).await {
-        Ok(done) => done,
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
