@@ -7,6 +7,7 @@ use std::time::Duration;
 use rcgen::KeyPair;
 use rustls::sign::CertifiedKey;
 use tunnel_common::acme::ca::Acme;
+use tunnel_common::acme::dial::Dial;
 use tunnel_common::clock::Clock;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::pem_pair::PemPair;
@@ -18,7 +19,9 @@ use crate::link::known_relays::KnownRelays;
 use crate::link::relay_trust::RelayTrust;
 use crate::local::LocalService;
 use crate::local::proxy_protocol::ProxyProtocol;
+use crate::outward::Outward;
 use crate::proxy::outbound::OutboundProxy;
+use crate::race::HEAD_START;
 use crate::relay_addr::RelayAddr;
 use crate::resolve::{Resolve, SystemResolver};
 use crate::tls_mode::TlsMode;
@@ -63,6 +66,9 @@ pub struct Config {
     pub clock: Clock,
     /// Where addresses come from.
     pub resolver: Arc<dyn Resolve>,
+    /// How everything is reached that is neither a relay nor the local service: an [`Outward`] by the
+    /// system's resolver, without a proxy.
+    pub dial: Arc<dyn Dial>,
 }
 
 /// One relay to be attached to.
@@ -199,6 +205,7 @@ impl Config {
             timeouts: Timeouts::default(),
             clock: Clock::system(),
             resolver: Arc::new(SystemResolver),
+            dial: Arc::new(Outward::new(Arc::new(SystemResolver))),
         }
     }
 }
@@ -266,7 +273,7 @@ impl Default for Redial {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            head_start: Duration::from_millis(250),
+            head_start: HEAD_START,
             resolve: Duration::from_secs(5),
             tcp_handshake: Duration::from_secs(5),
             h2_silence: Duration::from_secs(8),

@@ -2,7 +2,7 @@
 //!
 //! * [`config`] says what a user may choose; [`client`] runs it; [`status`] tells how it stands.
 //! * `link` is the upkeep of the attachment to one relay: dial, serve, back off, for ever; [`proxy`]
-//!   is what it may have to go through. `links` keeps all of them, `standing` is what they come to.
+//!   is what it may have to go through, and [`outward`] leads to whatever else is dialled. `links` keeps all of them, `standing` is what they come to.
 //! * `visit` is one visitor: TLS ends here, or passes through ([`tls_mode`]); [`local`] dials the
 //!   local service, the splice does the rest.
 //! * `host` tells what happens to this host, which links must know: sleep, and other networks.
@@ -21,6 +21,7 @@ mod host_port;
 pub mod link;
 mod links;
 pub mod local;
+pub mod outward;
 pub mod proxy;
 mod race;
 pub mod relay_addr;

@@ -6,6 +6,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep;
 
+/// Before the next address is tried beside those that have not answered, by default (RFC 8305, 8).
+pub(crate) const HEAD_START: Duration = Duration::from_millis(250);
+
 /// Gives the first success of `attempts`, each of which gets `head_start` before the next begins
 /// beside it; one that fails does not keep the next waiting. When all have failed, their failures in
 /// the order in which they came; none where there was no attempt.
@@ -37,8 +40,6 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-
-    const HEAD_START: Duration = Duration::from_millis(250);
 
     type Attempt = Pin<Box<dyn Future<Output = Result<u8, u8>>>>;
 

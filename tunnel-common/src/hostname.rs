@@ -7,6 +7,8 @@ use std::str::FromStr;
 const MAX_NAME_BYTES: usize = 253;
 /// The longest label (RFC 1035, 2.3.4).
 const MAX_LABEL_BYTES: usize = 63;
+/// The domain of this machine (RFC 6761, 6.3).
+const LOOPBACK_DOMAIN: &str = "localhost";
 
 /// A host name: lower case, without a trailing dot, of letters, digits, `-` and `_`.
 ///
@@ -86,9 +88,33 @@ impl fmt::Debug for Hostname {
     }
 }
 
+/// Whether a host is this machine by its name: `localhost` and all names under it, whatever a resolver
+/// would say (RFC 6761, 6.3). Such a name leads to 127.0.0.1 and ::1. Case and one trailing dot do not matter.
+pub fn loopback(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let last = host.rsplit('.').next().unwrap_or(host);
+    last.eq_ignore_ascii_case(LOOPBACK_DOMAIN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn localhost_and_what_is_under_it_is_this_machine() {
+        for host in ["localhost", "LOCALHOST.", "a.localhost", "a.b.LocalHost"] {
+            assert!(loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            "a.localhost.example",
+            "notlocalhost",
+            "127.0.0.1",
+            "localhost..",
+        ] {
+            assert!(!loopback(host), "{host}");
+        }
+    }
 
     #[test]
     fn case_and_one_trailing_dot_do_not_matter() {
