@@ -2,21 +2,27 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tunnel_client::config::{Config, DRAIN_GRACE, EndpointConfig};
+use tunnel_client::outward::Outward;
+use tunnel_client::resolve::SystemResolver;
+use tunnel_common::acme::dial::Dial;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::key::DataDir;
 use tunnel_common::process::Mistakes;
 use tunnel_common::quic::Congestion;
 
+use self::certificates::{CertificateArgs, Circumstances};
 use self::identity::Identities;
 use self::local::Local;
 use self::proxy::Proxy;
 use self::relay::Relay;
 use self::ways::Ways;
 
+mod certificates;
 mod identity;
 mod local;
 mod mistakes;
@@ -61,6 +67,8 @@ struct Publish {
     local: Local,
     #[command(flatten)]
     identities: Identities,
+    #[command(flatten)]
+    certificates: CertificateArgs,
     /// Domain for the URL, of those that the relay serves [default: the first that it announces]
     #[arg(long)]
     domain_suffix: Option<Hostname>,
@@ -119,7 +127,19 @@ impl Publish {
             .local
             .chosen(self.identities.has_second(), &data, &mut mistakes);
         let endpoints = self.identities.endpoints(&local, &data, &mut mistakes);
-        let (Some((mut endpoint, second)), true) = (endpoints, mistakes.is_empty()) else {
+        let dial: Arc<dyn Dial> = Arc::new(Outward::new(Arc::new(SystemResolver)));
+        let certificates = endpoints.as_ref().map(|(endpoint, _)| {
+            let circumstances = Circumstances {
+                key: &endpoint.key,
+                tls: local.tls,
+                data: &data,
+                dial: dial.clone(),
+            };
+            self.certificates.chosen(circumstances, &mut mistakes)
+        });
+        let (Some((mut endpoint, second)), Some(certificates), true) =
+            (endpoints, certificates, mistakes.is_empty())
+        else {
             return Err(Mistakes(mistakes));
         };
         endpoint.suffix = self.domain_suffix;
@@ -128,6 +148,7 @@ impl Publish {
             suffix: config.endpoint.suffix.clone(),
             ..second
         });
+        config.certificates = certificates;
         config.known_relays = Some(relay::known(&data));
         self.ways.apply(&mut config);
         config.congestion = self.congestion;

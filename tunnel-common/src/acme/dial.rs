@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use tokio::net::TcpStream;
 
-use crate::hostname::Hostname;
+use crate::hostname;
 
 /// What a [`Dial`] promises.
 pub type Dialling<'a> = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send + 'a>>;
@@ -28,7 +28,7 @@ pub struct Direct;
 impl Dial for Direct {
     fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialling<'a> {
         Box::pin(async move {
-            if !is_this_machine(host) {
+            if !hostname::loopback(host) {
                 return TcpStream::connect((host, port)).await;
             }
             let loopback = [
@@ -41,29 +41,11 @@ impl Dial for Direct {
     }
 }
 
-fn is_this_machine(host: &str) -> bool {
-    let Ok(name) = host.parse::<Hostname>() else {
-        return false;
-    };
-    let above = name.as_str().strip_suffix("localhost");
-    above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-
-    #[test]
-    fn localhost_and_what_is_under_it_is_this_machine_and_nothing_else_is() {
-        for ours in ["localhost", "a.localhost", "A.b.LOCALHOST.", "localhost."] {
-            assert!(is_this_machine(ours), "{ours}");
-        }
-        for other in ["notlocalhost", "localhost.example", "127.0.0.1", "::1", ""] {
-            assert!(!is_this_machine(other), "{other}");
-        }
-    }
 
     #[tokio::test]
     async fn a_name_that_no_resolver_knows_is_dialled_on_loopback() {

@@ -1,0 +1,353 @@
+//! Which certificates visitors are shown.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rcgen::{KeyPair, PKCS_ED25519};
+use tunnel_client::config::{Certificates, Issued};
+use tunnel_client::tls_mode::TlsMode;
+use tunnel_common::acme::ca::{Acme, VALIDATION_PORT};
+use tunnel_common::acme::chain::Chain;
+use tunnel_common::acme::credentials::CredentialsFile;
+use tunnel_common::acme::dial::Dial;
+use tunnel_common::acme::settings::Settings;
+use tunnel_common::clock::Clock;
+use tunnel_common::key::{self, DataDir, IfMissing};
+use tunnel_common::pem_pair::PemPair;
+
+/// Ten years: no certificate lives for longer.
+const MAX_RENEW_DAYS: i64 = 3650;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CertificateArgs {
+    /// Order certificates that browsers trust (Let's Encrypt), and accept the authority's terms of service;
+    /// the authority writes to this address about trouble with them
+    #[arg(long, value_name = "ADDRESS")]
+    acme_email: Option<String>,
+    /// The same without an address
+    #[arg(long)]
+    acme: bool,
+    /// Order none, whatever else is said
+    #[arg(long)]
+    no_acme: bool,
+    /// File with the accounts at authorities; made if it is missing
+    #[arg(long, value_name = "FILE", default_value = "acme_credentials.json")]
+    acme_creds_path: PathBuf,
+    /// Order from Let's Encrypt's staging environment: for trials, nobody trusts its certificates
+    #[arg(long, conflicts_with = "acme_directory")]
+    acme_staging: bool,
+    /// File for the certificate that was issued, shared by agents with one key
+    #[arg(long, value_name = "FILE", default_value = "acme_cert.pem")]
+    cert_pem: PathBuf,
+    /// Key file for the certificate, if it is not to be the identity's own; then a visitor can not tell any
+    /// more from the name alone that the agent itself answers. Made if it is missing
+    #[arg(long, value_name = "FILE")]
+    cert_key: Option<PathBuf>,
+    /// Days before its end at which a certificate is renewed [default: the authority says, or a third of
+    /// its lifetime]
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=MAX_RENEW_DAYS))]
+    acme_renew_days: Option<u32>,
+    /// Another authority, by the URL of its directory
+    #[arg(long, value_name = "URL")]
+    acme_directory: Option<String>,
+    /// Certificate authorities (PEM) of which one must vouch for the authority's API, instead of the public
+    /// ones
+    #[arg(long, value_name = "FILE")]
+    acme_ca_root: Option<PathBuf>,
+    /// Id of the external account at the authority
+    #[arg(long, value_name = "KID", requires = "acme_eab_hmac_file")]
+    acme_eab_kid: Option<String>,
+    /// File with the external account's key, in base64url
+    #[arg(long, value_name = "FILE", requires = "acme_eab_kid")]
+    acme_eab_hmac_file: Option<PathBuf>,
+    /// Kind of certificate, of those that the authority offers
+    #[arg(long, value_name = "NAME")]
+    acme_profile: Option<String>,
+    /// Port at which the authority comes to look, as seen from outside: 443, but for private ones
+    #[arg(long, value_name = "PORT", default_value_t = VALIDATION_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    acme_validation_port: u16,
+    /// A certificate chain of your own for visitors (PEM); read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with_all = ["acme", "acme_email", "cert_key"])]
+    tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+/// What there is beside the flags.
+pub(super) struct Circumstances<'a> {
+    /// The identity's key.
+    pub(super) key: &'a KeyPair,
+    pub(super) tls: TlsMode,
+    pub(super) data: &'a DataDir,
+    /// How an authority is reached.
+    pub(super) dial: Arc<dyn Dial>,
+}
+
+impl CertificateArgs {
+    /// What the flags mean. Reads the files that are named, and makes the key for the certificate if it is
+    /// to be another one and is missing. Where there are mistakes the result is of no use.
+    pub(super) fn chosen(
+        self,
+        circumstances: Circumstances<'_>,
+        mistakes: &mut Vec<String>,
+    ) -> Certificates {
+        let is_on = (self.acme || self.acme_email.is_some()) && !self.no_acme;
+        if circumstances.tls == TlsMode::Passthrough {
+            if is_on || self.tls_cert.is_some() {
+                mistakes.push(
+                    "--tls passthrough: visitors see the local service's certificate, and none that is \
+                     ordered or brought here"
+                        .to_owned(),
+                );
+            }
+            return Certificates::SelfSigned;
+        }
+        if let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            let data = circumstances.data;
+            return brought(data.file(chain), data.file(key), mistakes);
+        }
+        if is_on {
+            return self.issued(circumstances, mistakes);
+        }
+        if !self.no_acme {
+            self.tell_useless(mistakes);
+        }
+        Certificates::SelfSigned
+    }
+
+    /// Flags that say something of orders where nothing is ordered.
+    fn tell_useless(&self, mistakes: &mut Vec<String>) {
+        let given = [
+            ("--acme-staging", self.acme_staging),
+            ("--acme-directory", self.acme_directory.is_some()),
+            ("--acme-ca-root", self.acme_ca_root.is_some()),
+            ("--acme-eab-kid", self.acme_eab_kid.is_some()),
+            ("--acme-profile", self.acme_profile.is_some()),
+            ("--acme-renew-days", self.acme_renew_days.is_some()),
+            ("--cert-key", self.cert_key.is_some()),
+        ];
+        for (flag, _) in given.into_iter().filter(|(_, given)| *given) {
+            mistakes.push(format!(
+                "{flag}: certificates are ordered only with --acme-email ADDRESS, or --acme"
+            ));
+        }
+    }
+
+    fn issued(self, circumstances: Circumstances<'_>, mistakes: &mut Vec<String>) -> Certificates {
+        let Circumstances {
+            key, data, dial, ..
+        } = circumstances;
+        let own = self.own_key(data, mistakes);
+        let certified = own.as_ref().unwrap_or(key);
+        if certified.is_compatible(&PKCS_ED25519) {
+            mistakes.push(
+                "--acme: public authorities certify no Ed25519 key; give a key for the certificate by \
+                 --cert-key FILE (it is made if it is missing)"
+                    .to_owned(),
+            );
+        }
+        let (file, credentials) = (
+            data.file(&self.cert_pem),
+            CredentialsFile::new(data.file(&self.acme_creds_path)),
+        );
+        if let Err(error) = Chain::read(&file, certified) {
+            mistakes.push(format!("--cert-pem: {error}"));
+        }
+        if let Err(error) = credentials.check() {
+            mistakes.push(format!("--acme-creds-path: {error}"));
+        }
+        let settings = Settings {
+            email: self.acme_email,
+            staging: self.acme_staging,
+            ca_root: self.acme_ca_root.as_deref().map(|path| data.file(path)),
+            external_account: self
+                .acme_eab_kid
+                .zip(self.acme_eab_hmac_file.map(|path| data.file(&path))),
+            profile: self.acme_profile,
+            directory: self.acme_directory,
+        };
+        let any_name = settings.directory.is_some();
+        match settings.authority(dial) {
+            Ok(authority) => Certificates::Issued(Box::new(Issued {
+                acme: Acme {
+                    authority,
+                    credentials,
+                    validation_port: self.acme_validation_port,
+                    clock: Clock::system(),
+                },
+                file,
+                key: own,
+                renew_days: self.acme_renew_days,
+                any_name,
+            })),
+            Err(more) => {
+                mistakes.extend(more);
+                Certificates::SelfSigned
+            }
+        }
+    }
+
+    fn own_key(&self, data: &DataDir, mistakes: &mut Vec<String>) -> Option<KeyPair> {
+        let path = self.cert_key.as_deref()?;
+        let loaded = key::load(&data.file(path), IfMissing::Make);
+        let told = |error| mistakes.push(format!("--cert-key: {error}"));
+        loaded.map_err(told).ok().map(|(key, _)| key)
+    }
+}
+
+fn brought(chain: PathBuf, key: PathBuf, mistakes: &mut Vec<String>) -> Certificates {
+    let files = PemPair { chain, key };
+    match files.load(&Clock::system()) {
+        Ok(first) => Certificates::Brought { files, first },
+        Err(error) => {
+            mistakes.push(format!("--tls-cert: {error}"));
+            Certificates::SelfSigned
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use clap::Parser;
+    use tunnel_common::acme::dial::Direct;
+    use tunnel_common::tls;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Only {
+        #[command(flatten)]
+        certificates: CertificateArgs,
+    }
+
+    fn chosen_with(
+        key: &KeyPair,
+        folder: &Path,
+        tls: TlsMode,
+        flags: &str,
+    ) -> Result<Certificates, Vec<String>> {
+        let all = ["client"].into_iter().chain(flags.split_whitespace());
+        let only = Only::try_parse_from(all).expect("parses");
+        let mut mistakes = vec![];
+        let circumstances = Circumstances {
+            key,
+            tls,
+            data: &DataDir::new(folder),
+            dial: Arc::new(Direct),
+        };
+        let chosen = only.certificates.chosen(circumstances, &mut mistakes);
+        if mistakes.is_empty() {
+            Ok(chosen)
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    fn chosen(flags: &str) -> Result<Certificates, Vec<String>> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = tls::generate_key().expect("a key");
+        chosen_with(&key, folder.path(), TlsMode::Terminate, flags)
+    }
+
+    fn issued(flags: &str) -> Issued {
+        match chosen(flags).expect("no mistake") {
+            Certificates::Issued(issued) => *issued,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn mistakes(flags: &str) -> String {
+        chosen(flags).expect_err("a mistake").join("\n")
+    }
+
+    #[test]
+    fn nothing_is_ordered_unless_the_user_says_so() {
+        for flags in [
+            "",
+            "--no-acme",
+            "--acme --no-acme",
+            "--no-acme --acme-email a@b.example --acme-staging",
+        ] {
+            let chosen = chosen(flags).expect("no mistake");
+            assert!(
+                matches!(chosen, Certificates::SelfSigned),
+                "{flags}: {chosen:?}"
+            );
+        }
+        let text = mistakes("--acme-staging --acme-profile x --cert-key k");
+        for flag in ["--acme-staging", "--acme-profile", "--cert-key"] {
+            assert!(
+                text.contains(&format!("{flag}: certificates are ordered only with")),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_or_a_flag_orders_from_lets_encrypt_for_public_names() {
+        for flags in ["--acme", "--acme-email me@example.com"] {
+            let issued = issued(flags);
+            assert_eq!(
+                issued.acme.authority.directory.host(),
+                "acme-v02.api.letsencrypt.org"
+            );
+            assert_eq!(issued.acme.validation_port, 443);
+            assert!(
+                !issued.any_name && issued.key.is_none() && issued.file.ends_with("acme_cert.pem")
+            );
+        }
+    }
+
+    #[test]
+    fn every_flag_reaches_the_orders() {
+        let issued = issued(
+            "--acme --acme-directory https://ca.example/dir --acme-profile short --acme-renew-days 9 \
+             --acme-validation-port 5001 --cert-pem x.pem --cert-key other.key --acme-creds-path y.json",
+        );
+        assert_eq!(
+            issued.acme.authority.directory.as_str(),
+            "https://ca.example/dir"
+        );
+        assert_eq!(issued.acme.authority.profile.as_deref(), Some("short"));
+        assert_eq!(
+            (issued.renew_days, issued.acme.validation_port),
+            (Some(9), 5001)
+        );
+        assert!(issued.any_name, "a private authority certifies any name");
+        assert!(issued.key.is_some() && issued.file.ends_with("x.pem"));
+        assert!(issued.acme.credentials.path().ends_with("y.json"));
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = KeyPair::generate_for(&PKCS_ED25519).expect("a key");
+        fs::write(folder.path().join("acme_cert.pem"), "not a certificate").expect("writes");
+        let creds = folder.path().join("acme_credentials.json");
+        fs::write(&creds, "{}").expect("writes");
+        fs::set_permissions(&creds, fs::Permissions::from_mode(0o644)).expect("is ours");
+        let flags = "--acme-email nobody --acme-directory http://ca.example";
+        let told = chosen_with(&key, folder.path(), TlsMode::Terminate, flags);
+        let told = told.expect_err("mistakes").join("\n");
+        for part in [
+            "--acme-email",
+            "--acme-directory",
+            "--cert-pem",
+            "--acme-creds-path",
+            "Ed25519",
+        ] {
+            assert!(told.contains(part), "{part} is missing: {told}");
+        }
+        let kept = fs::read_to_string(folder.path().join("acme_cert.pem")).expect("reads");
+        assert_eq!(kept, "not a certificate");
+        let passthrough = chosen_with(&key, folder.path(), TlsMode::Passthrough, "--acme");
+        let told = passthrough.expect_err("a mistake").join("\n");
+        assert!(told.contains("--tls passthrough"), "{told}");
+        assert!(mistakes("--tls-cert no-such.pem --tls-key no-such.key").contains("no-such.pem"));
+    }
+}
