@@ -50,6 +50,10 @@ demo: ## a relay, an agent and a local service in one process, on loopback, unti
 	cargo build --release --locked -p client
 	$(TARGET_DIR)/release/client demo
 
+.PHONY: demo-acme
+demo-acme: setup build ## an authority, a relay and an agent on loopback: trusted certificates at both ends, until Ctrl-C
+	@scripts/demo-acme
+
 .PHONY: test
 test: setup lint test-doc test-run ## set up, lint, build, run every test that is not slow (what CI runs)
 

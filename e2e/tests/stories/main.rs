@@ -4,6 +4,7 @@ mod abort_storm;
 mod acme_client;
 mod admission;
 mod agent_acme;
+mod agent_acme_files;
 mod agent_renewal;
 mod allowed;
 mod bad_networks;

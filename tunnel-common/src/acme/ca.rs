@@ -112,10 +112,10 @@ impl Ca for Acme {
         let directory = &self.authority.directory;
         match &ordered {
             Ok(_) if wish.replaces.is_none() => {
-                if let Some(identity) = client.caa_identity(directory.as_str()).await {
-                    let record = caa::record(wish.host, &identity, account.id());
-                    info!("a DNS record that lets nobody but us have such certificates: {record}");
-                }
+                let identity = client.caa_identity(directory.as_str()).await;
+                let identity = identity.as_deref().unwrap_or(caa::UNTOLD);
+                let record = caa::record(wish.host, identity, account.id());
+                info!("a DNS record that lets nobody but us have such certificates: {record}");
             }
             Err(Failure::UnknownAccount) => forget(directory, &self.credentials).await?,
             _ => {}

@@ -3,6 +3,9 @@
 
 use crate::hostname::Hostname;
 
+/// What stands in a record for an authority that does not say what it calls itself there.
+pub const UNTOLD: &str = "<the authority's name>";
+
 /// The record that lets `account`, an account at the authority which calls itself `identity` there, have
 /// certificates for `host` by TLS-ALPN-01, and nobody else any. Fit to be pasted into a zone.
 pub fn record(host: &Hostname, identity: &str, account: &str) -> String {
