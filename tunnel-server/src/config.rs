@@ -12,6 +12,7 @@ use tunnel_common::pem_pair::PemPair;
 use tunnel_common::quic::{Congestion, QuicTimeouts};
 use tunnel_common::splice::options as splice;
 
+use crate::acme::AcmeConfig;
 use crate::admission::{Admission, Open};
 use crate::proxies::TrustedProxy;
 use crate::reset_keys::ResetKeys;
@@ -34,8 +35,8 @@ pub struct Config {
     /// Where visitors come; 0 takes a free port.
     pub pub_port: u16,
     /// A second port for visitors, the one on which certificate authorities validate. Where it may
-    /// not be bound, a warning is given and the relay runs without. 0 takes a free port, the number
-    /// of [`pub_port`](Self::pub_port) adds nothing.
+    /// not be bound, a warning is given and the relay runs without, unless there is [`acme`](Self::acme).
+    /// 0 takes a free port, the number of [`pub_port`](Self::pub_port) adds nothing.
     pub alpn_port: Option<u16>,
     /// The domains under which agents get their names.
     pub suffixes: Suffixes,
@@ -54,6 +55,9 @@ pub struct Config {
     /// The files of [`identity`](Self::identity), if the relay is to take what they hold whenever they
     /// change while it runs.
     pub certificate_files: Option<PemPair>,
+    /// How [`identity`](Self::identity) is ordered from a certificate authority and renewed, if it is. Its
+    /// host is one of the relay's own names.
+    pub acme: Option<AcmeConfig>,
     /// By which agents know at once that the relay has crashed and started again, if they are the same as
     /// before. Without them, or if they are lost, agents find out when nothing has come for
     /// [`QuicTimeouts::idle`]; new ones are drawn.
@@ -178,6 +182,7 @@ impl Config {
             trusted_proxies: vec![],
             identity: identity.into(),
             certificate_files: None,
+            acme: None,
             reset_keys: None,
             handshakes_per_second: HANDSHAKES_PER_SECOND,
             handshake_burst: HANDSHAKE_BURST,

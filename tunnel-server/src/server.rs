@@ -8,19 +8,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use quinn::Endpoint;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use tunnel_common::acme::state::CertificateState;
 use tunnel_common::budget::{Carrier, MemoryBudget};
 use tunnel_common::clock::Clock;
+use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::pem_pair::{self, PemPair};
 use tunnel_common::wire::code::Code;
 
+use crate::acme::AcmeConfig;
 use crate::admin::health;
 use crate::agent::bind::{ApiError, ApiPort};
 use crate::agent::{acceptor, h2};
+use crate::certification;
 use crate::config::Config;
 use crate::names::Names;
 use crate::public::{listener, visit};
@@ -51,6 +55,22 @@ pub enum BindError {
     Public {
         /// Where.
         address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The port for certificate authorities is not to be had, and the relay is to have a certificate of one.
+    #[error(
+        "the port for certificate authorities (TCP {address}) can not be bound: {source}. Without it nobody \
+         certifies {host}: let the relay bind it, or give it with --alpn-port another one, to which port \
+         {port} of {host} leads"
+    )]
+    Validation {
+        /// Where.
+        address: SocketAddr,
+        /// The relay's name.
+        host: Hostname,
+        /// The port to which authorities come, as it is seen from outside.
+        port: u16,
         /// Why.
         source: io::Error,
     },
@@ -103,6 +123,7 @@ pub struct Server {
     addresses: Addresses,
     fingerprint: KeyFingerprint,
     certificate_files: Option<PemPair>,
+    acme: Option<AcmeConfig>,
     clock: Clock,
     max_visits: usize,
     drain_delay: Duration,
@@ -134,7 +155,9 @@ impl Server {
         let admin = config.admin_addr.map(bind_admin).transpose()?;
         let (admin, admin_address) = admin.unzip();
         let port = config.advertise_port.unwrap_or(public.addresses[0].port());
-        let names = Names::new(config.suffixes.clone(), port).with_own(config.own_names.clone());
+        let certified = config.acme.as_ref().map(|acme| acme.host.clone());
+        let own = config.own_names.iter().cloned().chain(certified);
+        let names = Names::new(config.suffixes.clone(), port).with_own(own.collect());
         let state = State::new(config, names, public.alpn_port, budget, api.tls);
         Ok(Self {
             endpoint: api.endpoint,
@@ -148,6 +171,7 @@ impl Server {
             },
             fingerprint,
             certificate_files: config.certificate_files.clone(),
+            acme: config.acme.clone(),
             clock: config.clock.clone(),
             max_visits: config.max_visits,
             drain_delay: config.drain_delay,
@@ -167,14 +191,19 @@ impl Server {
         self.fingerprint
     }
 
+    /// How the relay stands with its certificate, now and at each change.
+    pub fn certificate(&self) -> watch::Receiver<CertificateState> {
+        self.state.certificate.subscribe()
+    }
+
     /// Serves until `shutdown` fires, then drains: takes nobody new, lets visits get the answers that
     /// they wait for, ends what is left after [`Config::drain_grace`], and returns. An error means that
     /// agents can not be served any more.
     ///
     /// Dropping the future instead leaves tasks running until the runtime ends.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), ApiSocketLost> {
-        self.listen();
         self.keep_up_certificate();
+        self.listen();
         let Self {
             endpoint, state, ..
         } = self;
@@ -233,8 +262,12 @@ impl Server {
         }
     }
 
-    /// Takes what the files of the certificate hold whenever they change.
+    /// Takes what the files of the certificate hold whenever they change, or orders it.
     fn keep_up_certificate(&mut self) {
+        if let Some(acme) = self.acme.take() {
+            let keeping = certification::keep(acme, self.state.clone());
+            self.state.tasks.spawn(keeping);
+        }
         let Some(files) = self.certificate_files.take() else {
             return;
         };
@@ -294,13 +327,21 @@ impl PublicPorts {
         };
         match config.alpn_port {
             Some(port) if port == address.port() => ports.alpn_port = Some(port),
-            Some(port) => match bind_public(config, port) {
-                Ok((listener, address)) => {
+            Some(port) => match (bind_public(config, port), &config.acme) {
+                (Ok((listener, address)), _) => {
                     ports.listeners.push(listener);
                     ports.addresses.push(address);
                     ports.alpn_port = Some(address.port());
                 }
-                Err(error) => warn!("{error}; the relay runs without it"),
+                (Err(BindError::Public { address, source }), Some(acme)) => {
+                    return Err(BindError::Validation {
+                        address,
+                        host: acme.host.clone(),
+                        port: acme.ca.validation_port,
+                        source,
+                    });
+                }
+                (Err(error), _) => warn!("{error}; the relay runs without it"),
             },
             None => {}
         }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::GetRandomFailed;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tunnel_common::acme::state::CertificateState;
 use tunnel_common::budget::MemoryBudget;
 use tunnel_common::cert_store::CertStore;
 use tunnel_common::quic::Congestion;
@@ -38,6 +39,8 @@ pub(crate) struct State {
     pub(crate) trusted_proxies: Vec<TrustedProxy>,
     /// Who the relay is: what agents are shown.
     pub(crate) identity: CertStore,
+    /// How that stands with whoever vouches for it.
+    pub(crate) certificate: watch::Sender<CertificateState>,
     /// TLS for agents that come over TCP.
     pub(crate) api_tls: Arc<ServerConfig>,
     /// How many agents may be shaking hands over TCP. Apart from QUIC's: one who holds them all up
@@ -81,11 +84,16 @@ impl State {
         api_tls: Arc<ServerConfig>,
     ) -> Result<Self, GetRandomFailed> {
         let shutdown = CancellationToken::new();
+        let certificate = match config.certificate_files {
+            Some(_) => CertificateState::Brought,
+            None => CertificateState::SelfSigned,
+        };
         Ok(Self {
             names,
             alpn_port,
             trusted_proxies: config.trusted_proxies.clone(),
             identity: config.identity.clone(),
+            certificate: watch::Sender::new(certificate),
             api_tls,
             handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             turns: Turns::new(config),

@@ -50,10 +50,6 @@ impl OwnChallenges {
     /// From now on handshakes that offer nothing but `acme-tls/1` for `host` get `config`, until the result is
     /// dropped. `config` must have the challenge's certificate, and `acme-tls/1` as its only protocol. A
     /// later one for the same host takes the place of an earlier.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "only a relay that orders certificates has any")
-    )]
     pub(crate) fn set(&self, host: Hostname, config: Arc<ServerConfig>) -> ShownChallenge {
         let mut table = self.table();
         table.next += 1;
