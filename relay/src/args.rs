@@ -6,25 +6,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::Parser;
-use rustls::sign::CertifiedKey;
-use tracing::{info, warn};
-use tunnel_common::clock::Clock;
+use tracing::info;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::identity::Label;
-use tunnel_common::key::{self, DataDir, IfMissing, Origin};
-use tunnel_common::pem_pair::PemPair;
+use tunnel_common::key::DataDir;
 use tunnel_common::process::{self, Mistakes};
 use tunnel_common::quic::Congestion;
 use tunnel_server::admission::allow_list::AllowList;
 use tunnel_server::admission::{Admission, Open};
-use tunnel_server::cert;
 use tunnel_server::config::{self, Config, DRAIN_GRACE, Suffixes};
 use tunnel_server::proxies::TrustedProxy;
 use tunnel_server::reset_keys::ResetKeys;
 
-use crate::clients::{self, Clients, KEY_FILE};
+use self::certificate::Certificate;
+use crate::clients::{self, Clients};
+
+mod acme;
+mod certificate;
 
 /// Where the keys are, in the data folder, by which agents learn that the relay has crashed.
 const RESET_KEY_FILE: &str = "reset.key";
@@ -59,16 +59,12 @@ struct Serve {
     /// be bound
     #[arg(long, default_value_t = 443)]
     alpn_port: u16,
-    /// Domain under which agents get their names; may be repeated. Without one, any is served
+    /// Domain under which agents get their names; may be repeated. Without one, and without --acme-domain,
+    /// any is served
     #[arg(long)]
     domain_suffix: Vec<Hostname>,
-    /// The relay's certificate chain for agents (PEM), read again whenever it changes; without one the
-    /// relay signs its own
-    #[arg(long, requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// The private key of --tls-cert (PEM)
-    #[arg(long, requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    certificate: Certificate,
     /// Name or address by which agents reach this relay, for the command that is printed
     #[arg(long)]
     advertise_host: Option<String>,
@@ -76,15 +72,12 @@ struct Serve {
     #[arg(long)]
     advertise_port: Option<u16>,
     /// Lets an agent in, by its id or by a file with an id a line; may be repeated. The relay is then
-    /// closed to all others, as it is with --domain-suffix
+    /// closed to all others, as it is with a domain
     #[arg(long, value_name = "ID|FILE")]
     allow_client: Vec<String>,
-    /// Lets every agent in, in spite of --domain-suffix
+    /// Lets every agent in, in spite of a domain
     #[arg(long, conflicts_with = "allow_client")]
     open: bool,
-    /// Fail if the relay's key file is missing, instead of making a new key
-    #[arg(long)]
-    require_key: bool,
     /// Network (CIDR) or address of a proxy in front of the public ports; may be repeated. Its
     /// connections must begin with a PROXY protocol header (v1 or v2), which is believed
     #[arg(long, value_name = "CIDR")]
@@ -125,6 +118,8 @@ pub(crate) struct Setup {
     pub(crate) config: Config,
     /// The host of the client command that is printed.
     pub(crate) reached_at: String,
+    /// Whether a public authority vouches for that host, or will: then agents need no fingerprint.
+    pub(crate) is_vouched_for: bool,
 }
 
 impl Args {
@@ -138,8 +133,12 @@ impl Args {
 }
 
 impl Serve {
-    fn into_setup(self) -> Result<Setup, Mistakes> {
-        let mut mistakes = vec![];
+    fn into_setup(mut self) -> Result<Setup, Mistakes> {
+        if self.domain_suffix.is_empty() {
+            let certified = self.certificate.domain().cloned();
+            self.domain_suffix.extend(certified);
+        }
+        let (data, reached_at, mut mistakes) = (self.data(), self.reached_at(), vec![]);
         if self.advertise_port == Some(0) {
             mistakes.push("--advertise-port: 0 is no port that a visitor could use".to_owned());
         }
@@ -150,31 +149,30 @@ impl Serve {
         {
             mistakes.push("--advertise-host: this is no host name and no address".to_owned());
         }
-        let identity = self
-            .identity()
-            .map_err(|error| mistakes.push(process::in_full(error.as_ref())))
-            .ok();
+        let certificate = self.certificate.chosen(&reached_at, &data, &mut mistakes);
         let admission = self
             .admission()
             .map_err(|error| mistakes.push(format!("{error:#}")))
             .ok();
-        let reset_keys = ResetKeys::load(&self.data().path().join(RESET_KEY_FILE))
+        let reset_keys = ResetKeys::load(&data.path().join(RESET_KEY_FILE))
             .map_err(|error| mistakes.push(error.to_string()))
             .ok();
-        let (Some(identity), Some(admission), true) = (identity, admission, mistakes.is_empty())
+        let (Some(certificate), Some(admission), true) =
+            (certificate, admission, mistakes.is_empty())
         else {
             return Err(Mistakes(mistakes));
         };
-        let reached_at = self.reached_at();
-        let mut config = Config::development(identity);
-        config.certificate_files = self.certificate_files();
+        let is_vouched_for = certificate.will_be_vouched_for(&reached_at);
+        let mut config = Config::development(certificate.identity);
+        config.certificate_files = certificate.files;
+        config.acme = certificate.acme;
         config.bind_addr = self.bind_addr;
         config.api_port = self.api_port;
         config.pub_port = self.pub_port;
         config.alpn_port = Some(self.alpn_port);
         config.advertise_port = self.advertise_port;
-        let own = self.advertise_host.as_deref();
-        config.own_names = own.and_then(|host| host.parse().ok()).into_iter().collect();
+        let own = self.advertise_host.iter();
+        config.own_names = own.flat_map(|host| host.parse()).collect();
         config.admission = admission;
         config.reset_keys = reset_keys;
         config.trusted_proxies = self.trusted_proxy;
@@ -189,7 +187,11 @@ impl Serve {
         if let Some(mebibytes) = self.memory_budget {
             config.memory_budget = mebibytes.saturating_mul(1 << 20);
         }
-        Ok(Setup { config, reached_at })
+        Ok(Setup {
+            config,
+            reached_at,
+            is_vouched_for,
+        })
     }
 
     fn data(&self) -> DataDir {
@@ -220,33 +222,12 @@ impl Serve {
         Ok(Arc::new(list))
     }
 
-    fn certificate_files(&self) -> Option<PemPair> {
-        let data = self.data();
-        Some(PemPair {
-            chain: data.file(self.tls_cert.as_deref()?),
-            key: data.file(self.tls_key.as_deref()?),
-        })
-    }
-
-    fn identity(&self) -> anyhow::Result<Arc<CertifiedKey>> {
-        if let Some(files) = self.certificate_files() {
-            return Ok(files.load(&Clock::system())?);
-        }
-        let path = self.data().path().join(KEY_FILE);
-        let (key, origin) = key::load(&path, IfMissing::required(self.require_key))?;
-        if origin == Origin::Made {
-            let fingerprint = key::fingerprint(&key);
-            warn!(
-                "a new key was made for this relay: {} ({fingerprint})",
-                path.display()
-            );
-        }
-        cert::self_signed(&key, &[self.reached_at()]).context("--advertise-host")
-    }
-
-    /// Where an agent would dial: what the operator says, a domain of the relay, or this machine.
+    /// Where an agent would dial: what the operator says, the name that is certified, a domain of the relay,
+    /// or this machine.
     fn reached_at(&self) -> String {
-        let domain = self.domain_suffix.first().map(ToString::to_string);
+        let certified = self.certificate.domain();
+        let domain = certified.or(self.domain_suffix.first());
+        let domain = domain.map(ToString::to_string);
         let address = (!self.bind_addr.is_unspecified()).then(|| in_brackets(self.bind_addr));
         let advertised = self.advertise_host.as_deref().and_then(dialled);
         let known = advertised.or(domain).or(address);
@@ -284,6 +265,9 @@ fn in_brackets(address: IpAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tunnel_common::acme::authority::DirectoryUrl;
+    use tunnel_common::key::fingerprint;
+
     use super::*;
 
     fn parse(flags: &str) -> Result<Setup, Mistakes> {
@@ -302,14 +286,16 @@ mod tests {
 
     #[test]
     fn no_flags_is_development_mode() {
-        let Setup { config, reached_at } = parse("").expect("is complete");
+        let parsed = parse("").expect("is complete");
+        let config = parsed.config;
         assert_eq!(
             (config.api_port, config.pub_port, config.alpn_port),
             (4433, 8443, Some(443))
         );
         assert_eq!(config.suffixes, Suffixes::Any);
         assert!(config.reset_keys.is_some() && config.certificate_files.is_none());
-        assert_eq!(reached_at, "127.0.0.1");
+        assert!(config.acme.is_none() && !parsed.is_vouched_for);
+        assert_eq!(parsed.reached_at, "127.0.0.1");
     }
 
     #[test]
@@ -318,7 +304,9 @@ mod tests {
                      --domain-suffix b.example --advertise-port 443 --memory-budget 5 --congestion cubic \
                      --trusted-proxy 10.0.0.0/8 --trusted-proxy 2001:db8::1 \
                      --admin-addr [::1]:9 --drain-delay 7 --drain-grace 8";
-        let Setup { config, reached_at } = parse(flags).expect("is complete");
+        let Setup {
+            config, reached_at, ..
+        } = parse(flags).expect("is complete");
         assert_eq!(
             (config.api_port, config.pub_port, config.alpn_port),
             (1, 2, Some(3))
@@ -338,6 +326,88 @@ mod tests {
             (Duration::from_secs(7), Duration::from_secs(8))
         );
         assert_eq!(reached_at, "a.example");
+    }
+
+    #[test]
+    fn a_domain_to_certify_is_the_relays_name_its_suffix_and_where_agents_dial() {
+        let parsed =
+            parse("--acme-domain T.example --acme-email me@t.example").expect("is complete");
+        let host: Hostname = "t.example".parse().expect("a host name");
+        assert_eq!(parsed.config.suffixes, Suffixes::These(vec![host.clone()]));
+        assert_eq!(parsed.reached_at, "t.example");
+        assert!(parsed.is_vouched_for, "no fingerprint is needed");
+        let acme = parsed.config.acme.expect("it orders");
+        assert_eq!((acme.host, acme.found.is_none()), (host, true));
+        let identity = parsed.config.identity.fingerprint();
+        assert_eq!(identity, Some(fingerprint(&acme.key)), "for its own key");
+        let (ca, authority) = (&acme.ca, &acme.ca.authority);
+        assert_eq!(authority.directory, DirectoryUrl::lets_encrypt());
+        assert_eq!(authority.email.as_deref(), Some("me@t.example"));
+        assert_eq!((ca.validation_port, acme.renew_days), (443, None));
+        let file = ca.credentials.path();
+        assert!(file.ends_with("server_acme_creds.json") && file.parent() == acme.file.parent());
+    }
+
+    #[test]
+    fn a_fingerprint_is_needed_where_no_public_authority_vouches_for_the_printed_name() {
+        for flags in [
+            "--acme-domain t.example --acme-staging",
+            "--acme-domain t.example --acme-directory https://ca.example/dir",
+            "--acme-domain t.example --advertise-host other.example",
+            "--domain-suffix t.example",
+        ] {
+            assert!(
+                !parse(flags).expect("is complete").is_vouched_for,
+                "{flags}"
+            );
+        }
+        let flags = "--acme-domain t.example --domain-suffix s.example --acme-renew-days 10 \
+                     --acme-profile shortlived --acme-validation-port 5001";
+        let parsed = parse(flags).expect("is complete");
+        assert!(parsed.is_vouched_for && parsed.reached_at == "t.example");
+        let suffix = "s.example".parse().expect("a host name");
+        assert_eq!(parsed.config.suffixes, Suffixes::These(vec![suffix]));
+        let acme = parsed.config.acme.expect("it orders");
+        assert_eq!((acme.ca.validation_port, acme.renew_days), (5001, Some(10)));
+        assert_eq!(acme.ca.authority.profile.as_deref(), Some("shortlived"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_about_an_authority_is_told_with_the_other_mistakes() {
+        let mistakes = parse(
+            "--acme-domain t.example --acme-email nobody --acme-directory ca.example \
+             --acme-ca-root no-such.pem --advertise-port 0",
+        );
+        let text = mistakes.expect_err("is wrong").to_string();
+        for flag in [
+            "--acme-email",
+            "--acme-directory",
+            "--acme-ca-root",
+            "--advertise-port",
+        ] {
+            assert!(text.contains(flag), "{flag}: {text}");
+        }
+        for (flags, why) in [
+            ("--acme-email me@t.example", "--acme-domain"),
+            ("--acme-staging", "--acme-domain"),
+            (
+                "--acme-domain t.example --acme-eab-kid k",
+                "--acme-eab-hmac-file",
+            ),
+            ("--acme-domain t.example --acme-renew-days 0", "1..=3650"),
+            (
+                "--acme-domain t.example --tls-cert c --tls-key k",
+                "--tls-cert",
+            ),
+            (
+                "--acme-domain t.example --acme-staging --acme-directory https://ca.example",
+                "--acme-staging",
+            ),
+        ] {
+            let args = ["server"].into_iter().chain(flags.split_whitespace());
+            let refused = Args::try_parse_from(args).expect_err(flags).to_string();
+            assert!(refused.contains(why), "{flags}: {refused}");
+        }
     }
 
     #[test]

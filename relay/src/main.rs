@@ -55,9 +55,12 @@ async fn serve(setup: Setup) -> anyhow::Result<()> {
     );
     lines.push(format!("KEY: {}", server.fingerprint()));
     let (host, port) = (setup.reached_at, addresses.api.port());
-    let fingerprint = server.fingerprint();
+    let trust = match setup.is_vouched_for {
+        true => String::new(),
+        false => format!(" --server-fingerprint {}", server.fingerprint()),
+    };
     lines.push(format!(
-        "CLIENT: client --server {host}:{port} --server-fingerprint {fingerprint} --local 127.0.0.1:3000"
+        "CLIENT: client --server {host}:{port}{trust} --local 127.0.0.1:3000"
     ));
     writeln!(io::stdout(), "{}", lines.join("\n")).context("standard output is closed")?;
 
