@@ -120,8 +120,8 @@ impl Publish {
     fn into_config(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config, Mistakes> {
         let data = DataDir::chosen(self.data_dir.as_deref(), "client");
         let mut mistakes = vec![];
-        let proxy = self.proxy;
-        let proxies = proxy.chosen(self.relay.addresses(), &data, variable, &mut mistakes);
+        let relays = self.relay.addresses();
+        let (proxies, elsewhere) = self.proxy.chosen(relays, &data, variable, &mut mistakes);
         let relays = self.relay.chosen(proxies, &data, &mut mistakes);
         let local = self
             .local
@@ -150,6 +150,7 @@ impl Publish {
         });
         config.certificates = certificates;
         config.known_relays = Some(relay::known(&data));
+        config.dial = Arc::new(proxy::outward(elsewhere));
         self.ways.apply(&mut config);
         config.congestion = self.congestion;
         config.timeouts.drain_grace = Duration::from_secs(self.drain_grace);

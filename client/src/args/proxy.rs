@@ -1,30 +1,40 @@
 //! Through which proxy.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use tracing::warn;
+use tunnel_client::outward::{Outward, Proxies};
 use tunnel_client::proxy::credentials::{Credentials, VARIABLE};
-use tunnel_client::proxy::environment;
+use tunnel_client::proxy::environment::{self, NO_PROXY_VARIABLES, PROXY_VARIABLES};
 use tunnel_client::proxy::outbound::{BadProxy, OutboundProxy};
 use tunnel_client::relay_addr::RelayAddr;
+use tunnel_client::resolve::SystemResolver;
 use tunnel_common::key::DataDir;
 
 use super::mistakes::tell_once;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Proxy {
-    /// Reach the relay through a proxy alone: http://host:port, socks5://host:port,
-    /// socks5h://host:port (the proxy resolves the relay's name) or none [default: $HTTPS_PROXY or
-    /// $ALL_PROXY, but for the hosts in $NO_PROXY]
+    /// Reach the relay, and all else but the local service, through a proxy alone: http://host:port,
+    /// socks5://host:port, socks5h://host:port (the proxy resolves names) or none [default: $HTTPS_PROXY
+    /// or $ALL_PROXY, but for the hosts in $NO_PROXY]
     #[arg(long, value_name = "URL")]
     proxy: Option<Wanted>,
     /// File whose first line is user:password, for the proxy [default: $QTUN_PROXY_CREDENTIALS, or
     /// what is in the URL of $HTTPS_PROXY or $ALL_PROXY]
     #[arg(long, value_name = "FILE")]
     proxy_credentials: Option<PathBuf>,
+}
+
+/// Reaches hosts by the system's resolver and through these proxies.
+pub(super) fn outward(proxies: Proxies) -> Outward {
+    Outward::new(Arc::new(SystemResolver)).with_proxies(proxies)
 }
 
 /// What `--proxy` says. Parsing never fails: clap would repeat the whole text in its error, and with it
@@ -50,14 +60,14 @@ impl FromStr for Wanted {
 
 impl Proxy {
     /// The proxy towards each of `relays` by the flags or, where they say nothing, by what `variable`
-    /// finds in the environment.
+    /// finds in the environment. Then the same for every other host, by the same rules.
     pub(super) fn chosen(
         self,
         relays: &[RelayAddr],
         data: &DataDir,
         variable: impl Fn(&str) -> Option<OsString>,
         mistakes: &mut Vec<String>,
-    ) -> Vec<Option<OutboundProxy>> {
+    ) -> (Vec<Option<OutboundProxy>>, Proxies) {
         let proxies = relays.iter().map(|relay| self.proxy(relay, &variable));
         let proxies: Vec<_> = proxies
             .map(|proxy| kept(proxy, mistakes).flatten())
@@ -70,7 +80,24 @@ impl Proxy {
             let proxy = with_credentials(proxy?, credentials.clone());
             kept(proxy, mistakes)
         });
-        proxies.collect()
+        (proxies.collect(), self.elsewhere(credentials, variable))
+    }
+
+    /// The rule for hosts that are not known yet, by the environment as it is now.
+    fn elsewhere(
+        self,
+        credentials: Option<Credentials>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Proxies {
+        let names = PROXY_VARIABLES.into_iter().chain(NO_PROXY_VARIABLES);
+        let now = names.filter_map(|name| Some((name, variable(name)?)));
+        let now: HashMap<_, _> = now.collect();
+        Proxies::by(move |host| {
+            let proxy = self.proxy(host, |name| now.get(name).cloned());
+            let proxy = proxy.map_err(io::Error::other)?;
+            let proxy = proxy.map(|proxy| with_credentials(proxy, credentials.clone()));
+            proxy.transpose().map_err(io::Error::other)
+        })
     }
 
     fn proxy(

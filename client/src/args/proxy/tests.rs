@@ -26,8 +26,13 @@ fn chosen(
     let variable = |name: &str| variables.get(name).map(OsString::from);
     let data = DataDir::new(folder.path());
     let mut mistakes = vec![];
-    let proxies = line.proxy.chosen(&[relay], &data, variable, &mut mistakes);
+    let relays = [relay];
+    let (proxies, elsewhere) = line.proxy.chosen(&relays, &data, variable, &mut mistakes);
     let [proxy] = proxies.try_into().expect("one for each relay");
+    if mistakes.is_empty() {
+        let found = elsewhere.towards(&relays[0]).expect("no mistake");
+        assert_eq!(found, proxy, "by one rule");
+    }
     for told in &mistakes {
         assert!(!told.contains("sesame"), "{told}");
     }
@@ -130,4 +135,31 @@ fn a_file_of_credentials_may_wait_for_a_proxy_and_is_looked_at_all_the_same() {
     fs::remove_file(folder.path().join("credentials")).expect("is there");
     let (_, mistakes) = chosen(&folder, flags, &exempt);
     assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+}
+
+#[test]
+fn other_hosts_are_reached_by_the_rules_that_hold_for_relays() {
+    let other: RelayAddr = "other.example:443".parse().expect("a host");
+    let towards = |flags: &str, variables: &[(&str, &str)]| {
+        let line = ["client"].into_iter().chain(flags.split_whitespace());
+        let line = Line::try_parse_from(line).expect("parses");
+        let variables: HashMap<_, _> = variables.iter().copied().collect();
+        let variable = |name: &str| variables.get(name).map(OsString::from);
+        let (data, mut mistakes) = (DataDir::new("."), vec![]);
+        let (_, elsewhere) = line.proxy.chosen(&[], &data, variable, &mut mistakes);
+        elsewhere.towards(&other).map_err(|error| error.to_string())
+    };
+    let named = ("all_proxy", "http://url:sesame@p:1");
+    assert_eq!(towards("", &[]), Ok(None));
+    assert_eq!(towards("", &[named]), Ok(proxy(named.1)));
+    assert_eq!(
+        towards("", &[named, ("no_proxy", "other.example")]),
+        Ok(None)
+    );
+    assert_eq!(towards("--proxy none", &[named]), Ok(None));
+    let variable = ("QTUN_PROXY_CREDENTIALS", "variable:sesame");
+    let found = towards("--proxy http://q:1", &[named, variable]);
+    assert_eq!(found, Ok(proxy("http://variable:sesame@q:1")));
+    let wrong = towards("", &[("all_proxy", "ftp://p:1")]).expect_err("no way around");
+    assert!(wrong.contains("all_proxy"), "{wrong}");
 }
