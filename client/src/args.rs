@@ -20,7 +20,9 @@ use self::identity::Identities;
 use self::local::Local;
 use self::proxy::Proxy;
 use self::relay::Relay;
+use self::verify::Verify;
 use self::ways::Ways;
+use crate::verify::Question;
 
 mod certificates;
 mod identity;
@@ -28,6 +30,7 @@ mod local;
 mod mistakes;
 mod proxy;
 mod relay;
+mod verify;
 mod ways;
 
 /// The longest time that may be given to the end: an hour, as long as a silent visit lives.
@@ -55,6 +58,11 @@ enum Subcommands {
     /// Try it out: a relay, an agent and a small local service in one process, on loopback
     #[cfg(feature = "demo")]
     Demo,
+    /// Ask whether it is really the agent who answers at a public URL, by the key that its name is made of
+    ///
+    /// Standard output gets one line, which begins with `TRUE: `, `LYING: ` or `UNKNOWN: `. Exit codes: 0
+    /// true, 1 unknown, 3 lying.
+    Verify(Verify),
 }
 
 #[derive(Debug, clap::Args)]
@@ -96,6 +104,8 @@ pub(crate) enum Command {
     /// Show how it works.
     #[cfg(feature = "demo")]
     Demo,
+    /// Ask who answers at a public URL.
+    Verify(Box<Question>),
 }
 
 impl Args {
@@ -108,7 +118,11 @@ impl Args {
         match self.command {
             #[cfg(feature = "demo")]
             Some(Subcommands::Demo) => Ok(Command::Demo),
-            _ => {
+            Some(Subcommands::Verify(verify)) => {
+                let question = verify.into_question(variable)?;
+                Ok(Command::Verify(Box::new(question)))
+            }
+            None => {
                 let config = self.publish.into_config(variable)?;
                 Ok(Command::Publish(Box::new(config)))
             }

@@ -4,6 +4,7 @@ mod announce;
 mod args;
 #[cfg(feature = "demo")]
 mod demo;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ async fn main() -> ExitCode {
     };
     let outcome = match command {
         Command::Publish(config) => publish(*config).await,
+        Command::Verify(question) => return verify::run(&question).await.into(),
         #[cfg(feature = "demo")]
         Command::Demo => demo::run().await,
     };

@@ -9,6 +9,8 @@
 //! * [`endpoint`] is one public identity: key, id, certificates; `served` is where it is served.
 //! * `certifying` keeps certificates for its names: `answers` are what authorities are shown,
 //!   `announcements` are how relays know that they come.
+//! * [`verify`] asks a public URL whether it is really the agent who answers there.
+//! * [`endpoint`] is one public identity: key, id, certificate.
 
 mod announcements;
 mod answers;
@@ -31,4 +33,5 @@ mod standing;
 pub mod status;
 mod tcp;
 pub mod tls_mode;
+pub mod verify;
 mod visit;

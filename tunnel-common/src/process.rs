@@ -26,6 +26,10 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// The relay refuses this agent, and trying again would not help.
     pub const REFUSED: u8 = 3;
+    /// Of a public URL: nobody can be asked whether it is its agent who answers.
+    pub const UNKNOWN: u8 = FAILED;
+    /// Of a public URL: somebody else answers in its agent's place.
+    pub const LYING: u8 = 3;
 }
 
 /// Raises the soft limit of open descriptors to the hard one, and says how many there may be.

@@ -31,6 +31,7 @@ fn parse_among(
         Command::Publish(config) => Ok(*config),
         #[cfg(feature = "demo")]
         Command::Demo => panic!("the demo was not asked for"),
+        Command::Verify(_) => panic!("no question was asked"),
     }
 }
 
