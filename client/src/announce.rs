@@ -115,6 +115,7 @@ mod tests {
             urls: vec![url.to_owned(), "https://second".to_owned()],
             shown: vec![url.to_owned()],
             certificates: BTreeMap::new(),
+            impersonated: false,
         }
     }
 
@@ -161,6 +162,17 @@ mod tests {
         let id = published(EndpointRef::default(), "").id();
         let lines = format!("ID: {id}\nURL: https://a\nID: {id}\nURL: https://b:8443\n");
         assert_eq!((out, err), (lines, String::new()));
+    }
+
+    #[tokio::test]
+    async fn that_somebody_answers_in_its_place_writes_no_line() {
+        let seen = Published {
+            impersonated: true,
+            ..published(EndpointRef::default(), "https://a")
+        };
+        let states = [serving("https://a"), Status::Serving(vec![seen])];
+        let [out, _] = announced(states).await;
+        assert_eq!(out.lines().count(), 2, "{out}");
     }
 
     #[tokio::test]

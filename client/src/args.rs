@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tunnel_client::config::{Config, DRAIN_GRACE, EndpointConfig};
-use tunnel_client::outward::Outward;
-use tunnel_client::resolve::SystemResolver;
 use tunnel_common::acme::dial::Dial;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::key::DataDir;
@@ -141,7 +139,7 @@ impl Publish {
             .local
             .chosen(self.identities.has_second(), &data, &mut mistakes);
         let endpoints = self.identities.endpoints(&local, &data, &mut mistakes);
-        let dial: Arc<dyn Dial> = Arc::new(Outward::new(Arc::new(SystemResolver)));
+        let dial: Arc<dyn Dial> = Arc::new(proxy::outward(elsewhere));
         let certificates = endpoints.as_ref().map(|(endpoint, _)| {
             let circumstances = Circumstances {
                 key: &endpoint.key,
@@ -164,7 +162,7 @@ impl Publish {
         });
         config.certificates = certificates;
         config.known_relays = Some(relay::known(&data));
-        config.dial = Arc::new(proxy::outward(elsewhere));
+        config.dial = dial;
         self.ways.apply(&mut config);
         config.congestion = self.congestion;
         config.timeouts.drain_grace = Duration::from_secs(self.drain_grace);

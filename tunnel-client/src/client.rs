@@ -19,6 +19,7 @@ use crate::announcements::Announcements;
 use crate::certifying::Certifying;
 use crate::config::{Config, RelayConfig, Transport};
 use crate::endpoint::Endpoint;
+use crate::honesty::Watch;
 use crate::host::events::Host;
 use crate::link::belief::TlsSettings;
 use crate::link::dial::Dialler;
@@ -63,7 +64,7 @@ pub struct Client {
     links: Vec<Arc<Link>>,
     certifying: Certifying,
     key: KeyFingerprint,
-    status: watch::Receiver<Status>,
+    honesty: Watch,
 }
 
 /// What the links of one agent share, or are given alike.
@@ -135,8 +136,8 @@ impl Client {
             resolver: config.resolver,
         });
         let standing = Arc::new(Standing::new(config.relays.len()));
-        let status = standing.status();
         let announcements = Announcements::default();
+        let has_own_key = config.certificates.are_for_own_key();
         let certifying = Certifying::new(
             config.certificates,
             venue.clone(),
@@ -144,6 +145,15 @@ impl Client {
             announcements.clone(),
             config.clock.clone(),
         );
+        // Only the first endpoint's certificates may be for another key than its own.
+        let own = venue.endpoints.iter().skip(usize::from(!has_own_key));
+        let own = own.filter(|endpoint| endpoint.ends_tls());
+        let honesty = Watch {
+            dial: config.dial,
+            times: config.honesty,
+            own: own.map(|endpoint| endpoint.name().clone()).collect(),
+            standing: standing.clone(),
+        };
         let common = Common {
             identity,
             known_relays: config.known_relays,
@@ -163,7 +173,7 @@ impl Client {
             links: links.collect::<Result<_, _>>()?,
             certifying,
             key,
-            status,
+            honesty,
         })
     }
 
@@ -179,7 +189,7 @@ impl Client {
 
     /// How the agent stands, now and at each change. It ends when the agent does.
     pub fn status(&self) -> watch::Receiver<Status> {
-        self.status.clone()
+        self.honesty.standing.status()
     }
 
     /// Serves until `shutdown` fires, through all outages. Only refusals that stand end it before, of every
@@ -192,6 +202,7 @@ impl Client {
             kept = keep_all(self.links, &host, shutdown) => kept.map_err(RefusedByRelay),
             never = host.watch() => match never {},
             never = self.certifying.keep() => match never {},
+            never = self.honesty.keep() => match never {},
         }
     }
 }

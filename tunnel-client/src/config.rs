@@ -69,6 +69,29 @@ pub struct Config {
     /// How everything is reached that is neither a relay nor the local service: an [`Outward`] by the
     /// system's resolver, without a proxy.
     pub dial: Arc<dyn Dial>,
+    /// When the agent looks at its own public URLs.
+    pub honesty: Honesty,
+}
+
+/// When the agent looks at its own public URLs, to see whether somebody answers there in its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Honesty {
+    /// For the first time, from when it serves: 1 min.
+    pub first: Duration,
+    /// From one look to the next, up to a fifth more or less by chance: 6 h.
+    pub every: Duration,
+    /// Whether it also looks at names that lead to nobody but in a local network: no.
+    pub local_names: bool,
+}
+
+impl Default for Honesty {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(60),
+            every: Duration::from_secs(6 * 3600),
+            local_names: false,
+        }
+    }
 }
 
 /// One relay to be attached to.
@@ -112,6 +135,18 @@ pub enum Certificates {
     /// A certificate authority issues them, one for each host name. Until the first is there, and where no
     /// authority can come to look, they are self-signed.
     Issued(Box<Issued>),
+}
+
+impl Certificates {
+    /// Whether visitors see the endpoint's own key, by which they can tell from the host name alone that the
+    /// agent itself answers.
+    pub(crate) fn are_for_own_key(&self) -> bool {
+        match self {
+            Self::SelfSigned => true,
+            Self::Brought { .. } => false,
+            Self::Issued(issued) => issued.key.is_none(),
+        }
+    }
 }
 
 /// How certificates are ordered.
@@ -206,6 +241,7 @@ impl Config {
             clock: Clock::system(),
             resolver: Arc::new(SystemResolver),
             dial: Arc::new(Outward::new(Arc::new(SystemResolver))),
+            honesty: Honesty::default(),
         }
     }
 }

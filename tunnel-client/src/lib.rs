@@ -2,15 +2,16 @@
 //!
 //! * [`config`] says what a user may choose; [`client`] runs it; [`status`] tells how it stands.
 //! * `link` is the upkeep of the attachment to one relay: dial, serve, back off, for ever; [`proxy`]
-//!   is what it may have to go through, and [`outward`] leads to whatever else is dialled. `links` keeps all of them, `standing` is what they come to.
+//!   is what it may have to go through, and [`outward`] leads to whatever else is dialled. `links` keeps all of
+//!   them, `standing` is what they come to.
 //! * `visit` is one visitor: TLS ends here, or passes through ([`tls_mode`]); [`local`] dials the
 //!   local service, the splice does the rest.
 //! * `host` tells what happens to this host, which links must know: sleep, and other networks.
 //! * [`endpoint`] is one public identity: key, id, certificates; `served` is where it is served.
 //! * `certifying` keeps certificates for its names: `answers` are what authorities are shown,
 //!   `announcements` are how relays know that they come.
-//! * [`verify`] asks a public URL whether it is really the agent who answers there.
-//! * [`endpoint`] is one public identity: key, id, certificate.
+//! * [`verify`] asks a public URL whether it is really the agent who answers there; `honesty` asks the agent's
+//!   own ones now and then.
 
 mod announcements;
 mod answers;
@@ -18,6 +19,7 @@ mod certifying;
 pub mod client;
 pub mod config;
 pub mod endpoint;
+mod honesty;
 mod host;
 mod host_port;
 pub mod link;

@@ -13,25 +13,28 @@ use crate::status::{Published, Status};
 /// How an agent stands. Its [`Status`] ends with it.
 #[derive(Debug)]
 pub(crate) struct Standing {
-    /// What each link serves, in their order; `None` while it has no tunnel.
-    links: Mutex<Links>,
+    known: Mutex<Known>,
     status: watch::Sender<Status>,
 }
 
 #[derive(Debug)]
-struct Links {
-    served: Vec<Option<Vec<Published>>>,
-    /// Those of the endpoint of this name.
+struct Known {
+    /// What each link serves, in their order; `None` while it has no tunnel.
+    links: Vec<Option<Vec<Published>>>,
+    /// How certificates stand, by endpoint and host name.
     certificates: BTreeMap<EndpointRef, BTreeMap<String, CertificateState>>,
+    /// URLs at which somebody else answers.
+    impersonated: Vec<String>,
 }
 
 impl Standing {
     /// So many links, of which none serves.
     pub(crate) fn new(links: usize) -> Self {
         Self {
-            links: Mutex::new(Links {
-                served: vec![None; links],
+            known: Mutex::new(Known {
+                links: vec![None; links],
                 certificates: BTreeMap::new(),
+                impersonated: vec![],
             }),
             status: watch::Sender::default(),
         }
@@ -44,12 +47,12 @@ impl Standing {
 
     /// This link serves these endpoints.
     pub(crate) fn is_serving(&self, link: usize, published: Vec<Published>) {
-        self.is(link, Some(published));
+        self.is(|known| known.put(link, Some(published)));
     }
 
     /// No tunnel of this link serves.
     pub(crate) fn is_cut_off(&self, link: usize) {
-        self.is(link, None);
+        self.is(|known| known.put(link, None));
     }
 
     /// The certificate of a host name of this endpoint stands so.
@@ -59,26 +62,23 @@ impl Standing {
         host: &Hostname,
         state: CertificateState,
     ) {
-        self.change(|links| {
-            let hosts = links.certificates.entry(endpoint.clone()).or_default();
+        self.is(|known| {
+            let hosts = known.certificates.entry(endpoint.clone()).or_default();
             hosts.insert(host.to_string(), state);
         });
     }
 
-    fn is(&self, link: usize, published: Option<Vec<Published>>) {
-        self.change(|links| {
-            if let Some(stands) = links.served.get_mut(link) {
-                *stands = published;
-            }
-        });
+    /// At these URLs, and no others, somebody else was seen to answer.
+    pub(crate) fn is_impersonated_at(&self, urls: Vec<String>) {
+        self.is(|known| known.impersonated = urls);
     }
 
-    /// Told only where the agent as a whole changes.
-    fn change(&self, change: impl FnOnce(&mut Links)) {
+    /// Told only where it changes.
+    fn is(&self, change: impl FnOnce(&mut Known)) {
         // Held to the end, so that the last to be told is the last to have changed.
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut links);
-        let status = together(&links);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut known);
+        let status = together(&known);
         self.status.send_if_modified(|now| {
             let is_news = *now != status;
             *now = status;
@@ -87,31 +87,39 @@ impl Standing {
     }
 }
 
+impl Known {
+    fn put(&mut self, link: usize, published: Option<Vec<Published>>) {
+        if let Some(stands) = self.links.get_mut(link) {
+            *stands = published;
+        }
+    }
+
+    fn is_impersonated(&self, published: &Published) -> bool {
+        let mut urls = published.urls.iter();
+        urls.any(|url| self.impersonated.contains(url))
+    }
+}
+
 /// The agent serves while one of its links does, at the URLs of all that do.
-fn together(links: &Links) -> Status {
-    let Links {
-        served,
-        certificates,
-    } = links;
-    if served.iter().all(Option::is_none) {
+fn together(known: &Known) -> Status {
+    if known.links.iter().all(Option::is_none) {
         return Status::Connecting;
     }
     let mut together: Vec<Published> = vec![];
-    for published in served.iter().flatten().flatten() {
-        let mut known = together.iter_mut();
-        match known.find(|known| known.name == published.name) {
-            Some(known) => {
-                add(&mut known.urls, &published.urls);
-                add(&mut known.shown, &published.shown);
+    for published in known.links.iter().flatten().flatten() {
+        let mut before = together.iter_mut();
+        match before.find(|before| before.name == published.name) {
+            Some(before) => {
+                add(&mut before.urls, &published.urls);
+                add(&mut before.shown, &published.shown);
             }
             None => together.push(published.clone()),
         }
     }
     for published in &mut together {
-        published.certificates = certificates
-            .get(&published.name)
-            .cloned()
-            .unwrap_or_default();
+        published.impersonated = known.is_impersonated(published);
+        let certificates = known.certificates.get(&published.name);
+        published.certificates = certificates.cloned().unwrap_or_default();
     }
     Status::Serving(together)
 }
@@ -139,6 +147,7 @@ mod tests {
             shown: urls[..1].to_vec(),
             urls,
             certificates: BTreeMap::new(),
+            impersonated: false,
         }
     }
 
@@ -189,6 +198,26 @@ mod tests {
         assert_eq!(now(), [main(&["a", "b"])]);
         standing.is_cut_off(0);
         assert_eq!(*status.borrow(), Status::Connecting);
+    }
+
+    #[test]
+    fn an_endpoint_is_impersonated_while_it_has_a_url_at_which_somebody_else_answers() {
+        let standing = Standing::new(2);
+        let mut status = standing.status();
+        let mut seen = || match &*status.borrow_and_update() {
+            Status::Serving(published) => published.iter().map(|p| p.impersonated).collect(),
+            Status::Connecting => vec![],
+        };
+        standing.is_serving(0, vec![main(&["a"]), second(&["s"])]);
+        standing.is_serving(1, vec![main(&["b"])]);
+        standing.is_impersonated_at(vec!["b".to_owned()]);
+        assert_eq!(seen(), [true, false]);
+        standing.is_cut_off(1);
+        assert_eq!(seen(), [false, false], "the URL has gone");
+        standing.is_serving(1, vec![main(&["b"])]);
+        assert_eq!(seen(), [true, false]);
+        standing.is_impersonated_at(vec![]);
+        assert_eq!(seen(), [false, false]);
     }
 
     #[test]

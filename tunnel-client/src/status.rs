@@ -29,6 +29,9 @@ pub struct Published {
     pub shown: Vec<String>,
     /// How its host names stand with their certificates, those that have any but self-signed ones.
     pub certificates: BTreeMap<String, CertificateState>,
+    /// Whether somebody with another key was seen to answer at one of these URLs, when the agent looked
+    /// last. [`verify`](crate::verify::verify) tells at which.
+    pub impersonated: bool,
 }
 
 impl Published {

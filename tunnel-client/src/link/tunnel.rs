@@ -268,6 +268,7 @@ fn publish_at(
         shown: urls.first().cloned().into_iter().collect(),
         urls,
         certificates: BTreeMap::new(),
+        impersonated: false,
     })
 }
 
