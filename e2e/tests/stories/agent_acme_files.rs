@@ -23,6 +23,7 @@ use rustix::process::Signal;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tempfile::TempDir;
+use tokio::process::Command;
 use tunnel_client::config::Certificates;
 use tunnel_common::clock::Clock;
 use tunnel_common::pem_pair::PemPair;
@@ -143,6 +144,22 @@ async fn an_ed25519_identity_is_told_that_it_needs_another_key_and_gets_one() {
     let client = town.client(&["--cert-key", "visitors.key"]);
     client.logs(VOUCHED).await;
     assert!(town.file("visitors.key").exists());
+}
+
+#[tokio::test]
+async fn the_demo_with_an_authority_prints_a_curl_line_that_answers() {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/demo-acme");
+    let mut command = Command::new(script);
+    command.arg("--check");
+    command.env("SERVER", process::binary("server"));
+    command.env("CLIENT", process::binary("client"));
+    let mut demo = process::spawn(command, folder());
+    let said = demo.rest().await.join("\n");
+    assert_eq!(demo.exit_code().await, 0, "{said} {}", demo.log());
+    assert!(
+        said.contains("curl --cacert") && said.contains("it answers 200"),
+        "{said}"
+    );
 }
 
 /// A chain and its key from an authority, in files.

@@ -27,7 +27,7 @@ use crate::tls::CertificateError;
 /// How the authority is asked whether it has come to a decision. Validation from several places takes seconds;
 /// one that takes minutes is tried anew.
 const PATIENCE: RetryPolicy = RetryPolicy::new()
-    .initial_delay(Duration::from_millis(250))
+    .initial_delay(Duration::from_millis(100))
     .backoff(1.5)
     .timeout(Duration::from_secs(120));
 
