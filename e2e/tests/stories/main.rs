@@ -50,5 +50,6 @@ mod trust;
 mod tunnels;
 mod udp_blocked;
 mod unruly;
+mod verify;
 mod ways;
 mod wire;
