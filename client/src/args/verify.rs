@@ -13,7 +13,7 @@ use crate::verify::Question;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
-    /// The agent's public URL: https://<id>.<domain>, perhaps with a port
+    /// The agent's public URL: `https://<id>.<domain>`, perhaps with a port
     url: PublicUrl,
     #[command(flatten)]
     proxy: Proxy,
