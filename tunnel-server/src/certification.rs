@@ -29,7 +29,7 @@ pub(crate) fn keep(acme: AcmeConfig, state: Arc<State>) -> impl Future<Output = 
     match &acme.found {
         Some(chain) => site.install(chain),
         None => {
-            info!("the relay's certificate is self-signed until an authority vouches for {host}");
+            info!("the relay's certificate is self-signed until one is issued for {host}");
         }
     }
     let certifier = Certifier {
