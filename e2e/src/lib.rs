@@ -21,6 +21,7 @@
 //! * [`firewall`] stands between an agent and its relay, and swallows UDP when it is told to.
 //!   as a local service, [`haproxy`] one before the public port, [`forward_proxy`] one before an agent.
 //! * [`certified`] is an agent that gets its certificates from an authority.
+//! * [`front`] is a port before a relay that is known first, as [`pebble`] must be told where to look.
 //! * [`pebble`] is an ACME server, [`mock_ca`] one for what that lacks; [`authority`] is one of a story's
 //!   own, which vouches for relays and servers.
 //! * `netsim` (Linux) is a bad network: two namespaces, and a line between them with delay, loss,
@@ -36,6 +37,7 @@ pub mod certified;
 pub mod false_relay;
 pub mod firewall;
 pub mod forward_proxy;
+pub mod front;
 pub mod haproxy;
 pub mod held;
 pub mod hello;

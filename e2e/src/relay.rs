@@ -4,15 +4,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tunnel_common::acme::state::CertificateState;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::tls;
 use tunnel_server::cert;
 use tunnel_server::config::{Config, Suffixes};
 use tunnel_server::server::{ApiSocketLost, Server};
 
-use crate::poll::eventually;
+use crate::poll::{eventually, soon};
 
 /// A relay that serves. Dropping it ends it without a goodbye.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub struct Relay {
     pub admin: Option<SocketAddr>,
     /// By which agents know it.
     pub fingerprint: KeyFingerprint,
+    /// How it stands with its certificate.
+    pub certificate: watch::Receiver<CertificateState>,
     shutdown: CancellationToken,
     running: JoinHandle<Result<(), ApiSocketLost>>,
 }
@@ -82,6 +86,7 @@ pub async fn relay_with(change: impl FnOnce(&mut Config)) -> Relay {
     let (api, public) = (server.addresses().api, server.addresses().public[0]);
     let alpn = server.addresses().public.get(1).copied();
     let admin = server.addresses().admin;
+    let certificate = server.certificate();
     let (fingerprint, shutdown) = (server.fingerprint(), CancellationToken::new());
     let running = tokio::spawn(server.run(shutdown.clone()));
     Relay {
@@ -90,12 +95,21 @@ pub async fn relay_with(change: impl FnOnce(&mut Config)) -> Relay {
         alpn,
         admin,
         fingerprint,
+        certificate,
         shutdown,
         running,
     }
 }
 
 impl Relay {
+    /// Waits until an authority vouches for it.
+    pub async fn is_certified(&self) {
+        let mut certificate = self.certificate.clone();
+        let is = |state: &CertificateState| matches!(state, CertificateState::Certified { .. });
+        let certified = soon("the relay is certified", certificate.wait_for(is)).await;
+        certified.expect("the relay runs");
+    }
+
     /// Asks it to end, and waits for nothing.
     pub fn drains(&self) {
         self.shutdown.cancel();

@@ -91,21 +91,26 @@ impl Vouched {
 
 /// The key that the next one is shown who comes to the API port.
 async fn shown(over: Over, relay: &Relay) -> KeyFingerprint {
-    let shown = match over {
+    let shown = certificate_shown(over, relay.api).await;
+    KeyFingerprint::of_certificate(&shown).expect("a certificate")
+}
+
+/// The certificate that the next one is shown who comes to the API port at `api`.
+pub(crate) async fn certificate_shown(over: Over, api: SocketAddr) -> CertificateDer<'static> {
+    match over {
         Over::Quic => {
             let own = tls::self_signed(&new_key(), &[]).expect("signs");
-            let dialled = quic::dial(relay.api, Some(own), 1).await;
+            let dialled = quic::dial(api, Some(own), 1).await;
             let (_endpoint, connection) = dialled.expect("a handshake");
             let chain = connection.peer_identity().expect("a certificate");
             let chain = chain.downcast::<Vec<CertificateDer<'static>>>();
             chain.expect("a chain")[0].clone()
         }
         Over::H2 => {
-            let stranger = visit_with(relay.api, NAME, tls_config(&[alpn::H2]));
+            let stranger = visit_with(api, NAME, tls_config(&[alpn::H2]));
             certificate(&stranger.await.expect("a handshake"))
         }
-    };
-    KeyFingerprint::of_certificate(&shown).expect("a certificate")
+    }
 }
 
 #[rstest]

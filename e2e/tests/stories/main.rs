@@ -36,6 +36,7 @@ mod pebble;
 mod processes;
 mod proxies;
 mod refusals;
+mod relay_acme;
 mod relays;
 mod removal;
 mod replaced;
