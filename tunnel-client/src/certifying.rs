@@ -126,6 +126,8 @@ struct Issuing<'a> {
     keeping: JoinSet<Infallible>,
     /// The name whose chain is in the file that the user names.
     main: Option<Hostname>,
+    /// Whether it was told that there are too many names.
+    is_full: bool,
 }
 
 impl<'a> Issuing<'a> {
@@ -140,6 +142,7 @@ impl<'a> Issuing<'a> {
             by_host: HashMap::new(),
             keeping: JoinSet::new(),
             main: None,
+            is_full: false,
         }
     }
 
@@ -154,6 +157,9 @@ impl<'a> Issuing<'a> {
                 let stays = hosts.contains(host);
                 if !stays {
                     keeping.abort();
+                    self.place
+                        .standing
+                        .certificate_is(endpoint.name(), host, None);
                 }
                 stays
             });
@@ -178,7 +184,10 @@ impl<'a> Issuing<'a> {
     /// Begins to keep a name certified, after a wait.
     async fn begin(&mut self, host: Hostname, wait: Duration) {
         if self.by_host.len() >= MAX_HOSTS {
-            return warn!(%host, "no certificate is ordered: {MAX_HOSTS} names have one");
+            if !std::mem::replace(&mut self.is_full, true) {
+                warn!(%host, "no certificate is ordered for this name and others: {MAX_HOSTS} are cared for");
+            }
+            return;
         }
         let Some(key) = self.key.clone() else {
             return;
@@ -323,7 +332,7 @@ impl Site for At {
     fn tell(&self, state: CertificateState) {
         if let Some(endpoint) = self.place.endpoint() {
             let standing = &self.place.standing;
-            standing.certificate_is(endpoint.name(), &self.host, state);
+            standing.certificate_is(endpoint.name(), &self.host, Some(state));
         }
     }
 }

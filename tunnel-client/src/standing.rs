@@ -55,16 +55,19 @@ impl Standing {
         self.is(|known| known.put(link, None));
     }
 
-    /// The certificate of a host name of this endpoint stands so.
+    /// The certificate of a host name of this endpoint stands so; `None` when nobody cares for it any more.
     pub(crate) fn certificate_is(
         &self,
         endpoint: &EndpointRef,
         host: &Hostname,
-        state: CertificateState,
+        state: Option<CertificateState>,
     ) {
         self.is(|known| {
             let hosts = known.certificates.entry(endpoint.clone()).or_default();
-            hosts.insert(host.to_string(), state);
+            match state {
+                Some(state) => hosts.insert(host.to_string(), state),
+                None => hosts.remove(host.as_str()),
+            };
         });
     }
 
@@ -228,14 +231,17 @@ mod tests {
         status.mark_unchanged();
         let host: Hostname = "a.example".parse().expect("a name");
         let ordering = CertificateState::Ordering;
-        standing.certificate_is(&EndpointRef::default(), &host, ordering.clone());
+        let is = |state| standing.certificate_is(&EndpointRef::default(), &host, state);
+        is(Some(ordering.clone()));
         let Status::Serving(published) = status.borrow_and_update().clone() else {
             panic!("it serves");
         };
         let expected = BTreeMap::from([("a.example".to_owned(), ordering.clone())]);
         assert_eq!(published[0].certificates, expected);
         assert_eq!(published[1].certificates, BTreeMap::new());
-        standing.certificate_is(&EndpointRef::default(), &host, ordering);
+        is(Some(ordering));
         assert!(!status.has_changed().expect("lives"));
+        is(None);
+        assert!(status.has_changed().expect("lives"));
     }
 }

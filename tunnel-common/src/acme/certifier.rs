@@ -97,6 +97,7 @@ impl<C: Ca, S: Site> Certifier<C, S> {
         } else {
             self.site.tell(CertificateState::Ordering);
         }
+        let mut unseen = 0;
         loop {
             self.site.may_order().await;
             if let Some(wait) = self.remembered().await {
@@ -114,7 +115,7 @@ impl<C: Ca, S: Site> Certifier<C, S> {
                     self.remember(None).await;
                     return chain;
                 }
-                Err(failure) => self.has_failed(&failure, current).await,
+                Err(failure) => self.has_failed(&failure, &mut unseen, current).await,
             }
         }
     }
@@ -234,18 +235,26 @@ impl<C: Ca, S: Site> Certifier<C, S> {
         }
     }
 
-    /// Says why there is no certificate, and waits before the next attempt.
-    async fn has_failed(&self, failure: &Failure, current: Option<&Current>) {
-        let before = self.ca.wait(&self.host).await.ok().flatten();
-        let failures = before.map_or(0, |before| before.failures) + 1;
+    /// Says why there is no certificate, and waits before the next attempt. What the authority has counted is
+    /// remembered across starts; of what it has not seen, `unseen` counts the failures in a row.
+    async fn has_failed(&self, failure: &Failure, unseen: &mut u32, current: Option<&Current>) {
         let counted = failure.is_counted();
+        let failures = if counted {
+            let before = self.ca.wait(&self.host).await.ok().flatten();
+            before.map_or(0, |before| before.failures) + 1
+        } else {
+            *unseen += 1;
+            *unseen
+        };
         let pause = renewal::wait(failures, counted, failure.retry_after(), fastrand::f64());
         let wait = Wait {
             until: self.now() + pause,
             failures,
             why: failure.to_string(),
         };
-        self.remember(Some(wait.clone())).await;
+        if counted {
+            self.remember(Some(wait.clone())).await;
+        }
         self.wait_out(&wait, current).await;
     }
 

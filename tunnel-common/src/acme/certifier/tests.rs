@@ -302,6 +302,12 @@ async fn an_authority_that_is_not_reached_is_tried_again_soon() {
     play.lasts(Duration::from_secs(90)).await;
     let orders = play.orders().len();
     assert!((3..=5).contains(&orders), "{orders}");
+    play.lasts(Duration::from_secs(1)).await;
+    assert_eq!(
+        play.orders().len(),
+        orders + 1,
+        "and at once by the next process"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -347,11 +353,12 @@ async fn a_replica_that_does_not_lead_orders_nothing_and_shows_what_comes_into_t
         replaces: None,
     };
     let file = play.file();
-    let waiting = play.lasts(Duration::from_secs(30));
+    let waiting = play.lasts(Duration::from_secs(60));
     let sharing = async {
         pass(Duration::from_secs(7)).await;
         fs::write(&file, "half a certific").expect("writes");
-        pass(Duration::from_secs(7)).await;
+        pass(Duration::from_secs(12)).await;
+        fs::remove_file(&file).expect("moves it away");
         issue(wish, play.now(), 90)
             .write(&file, &play.key)
             .expect("writes");
