@@ -10,9 +10,9 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use tracing::{info, warn};
-use x509_parser::time::ASN1Time;
 
-use crate::clock::Clock;
+use crate::acme::chain::validity;
+use crate::clock::{Clock, date};
 use crate::file_watch::{FileWatch, off_the_reactor};
 use crate::identity::KeyFingerprint;
 use crate::key::MAX_KEY_FILE_BYTES;
@@ -192,16 +192,15 @@ impl PemPair {
         else {
             return Ok(());
         };
-        let now = i64::try_from(clock.since_epoch().as_secs()).unwrap_or(i64::MAX);
-        let (from, until) = (leaf.validity().not_before, leaf.validity().not_after);
-        if until.timestamp() < now {
+        let (validity, now) = (validity(&leaf), clock.now());
+        if validity.is_over(now) {
             return Err(PemError::Expired {
                 chain: self.chain.clone(),
-                until: rfc3339(until),
+                until: date(validity.not_after),
             });
         }
-        if now < from.timestamp() {
-            let (chain, from) = (self.chain.display(), rfc3339(from));
+        if now < validity.not_before {
+            let (chain, from) = (self.chain.display(), date(validity.not_before));
             warn!(
                 "the certificate in {chain} is not valid before {from}, by the clock of this machine"
             );
@@ -215,18 +214,6 @@ impl PemPair {
         let chain = self.chain.display();
         info!(%chain, key, "a new certificate is shown from now on");
     }
-}
-
-/// The second `time` in UTC.
-fn rfc3339(time: ASN1Time) -> String {
-    let utc = ASN1Time::from_timestamp(time.timestamp()).unwrap_or(time);
-    let utc = utc.to_datetime();
-    let (month, day) = (u8::from(utc.month()), utc.day());
-    let (hour, minute, second) = utc.to_hms();
-    format!(
-        "{:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z",
-        utc.year()
-    )
 }
 
 #[cfg(test)]

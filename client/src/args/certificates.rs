@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{KeyPair, PKCS_ED25519};
+use rcgen::KeyPair;
 use tunnel_client::config::{Certificates, Issued};
 use tunnel_client::tls_mode::TlsMode;
 use tunnel_common::acme::ca::{Acme, VALIDATION_PORT};
@@ -36,9 +36,10 @@ pub(super) struct CertificateArgs {
     /// Order from Let's Encrypt's staging environment: for trials, nobody trusts its certificates
     #[arg(long, conflicts_with = "acme_directory")]
     acme_staging: bool,
-    /// File for the certificate that was issued, shared by agents with one key
-    #[arg(long, value_name = "FILE", default_value = "acme_cert.pem")]
-    cert_pem: PathBuf,
+    /// File for the certificate that was issued, shared by agents with one key [default: acme_cert.pem, and
+    /// acme_cert.staging.pem with --acme-staging]
+    #[arg(long, value_name = "FILE")]
+    cert_pem: Option<PathBuf>,
     /// Key file for the certificate, if it is not to be the identity's own; then a visitor can not tell any
     /// more from the name alone that the agent itself answers. Made if it is missing
     #[arg(long, value_name = "FILE")]
@@ -140,15 +141,20 @@ impl CertificateArgs {
         } = circumstances;
         let own = self.own_key(data, mistakes);
         let certified = own.as_ref().unwrap_or(key);
-        if certified.is_compatible(&PKCS_ED25519) {
+        if !key::may_be_certified(certified) {
             mistakes.push(
                 "--acme: public authorities certify no Ed25519 key; give a key for the certificate by \
                  --cert-key FILE (it is made if it is missing)"
                     .to_owned(),
             );
         }
+        // A trial's certificate must not be taken for one that is trusted.
+        let default = match self.acme_staging {
+            true => "acme_cert.staging.pem",
+            false => "acme_cert.pem",
+        };
         let (file, credentials) = (
-            data.file(&self.cert_pem),
+            data.file(self.cert_pem.as_deref().unwrap_or(default.as_ref())),
             CredentialsFile::new(data.file(&self.acme_creds_path)),
         );
         if let Err(error) = Chain::read(&file, certified) {
@@ -214,6 +220,7 @@ mod tests {
     use std::path::Path;
 
     use clap::Parser;
+    use rcgen::PKCS_ED25519;
     use tunnel_common::acme::dial::Direct;
     use tunnel_common::tls;
 
@@ -301,6 +308,20 @@ mod tests {
                 !issued.any_name && issued.key.is_none() && issued.file.ends_with("acme_cert.pem")
             );
         }
+    }
+
+    #[test]
+    fn what_is_issued_for_a_trial_has_a_file_of_its_own() {
+        assert!(
+            issued("--acme --acme-staging")
+                .file
+                .ends_with("acme_cert.staging.pem")
+        );
+        assert!(
+            issued("--acme --acme-staging --cert-pem x.pem")
+                .file
+                .ends_with("x.pem")
+        );
     }
 
     #[test]

@@ -29,6 +29,6 @@ mod server;
 mod service;
 mod state;
 
-pub use rules::{Ari, CAA_IDENTITY, RateLimit, RetryAfter, Rules};
+pub use rules::{Ari, CAA_IDENTITY, Garbled, RateLimit, RetryAfter, Rules};
 pub use seen::{SeenCsr, SeenOrder, SeenRequest};
 pub use server::{MockCa, mock_ca, mock_ca_at};

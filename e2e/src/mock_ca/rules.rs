@@ -20,6 +20,19 @@ pub struct Rules {
     pub fail_validation: bool,
     /// Percent of the good nonces that it refuses.
     pub bad_nonces: u8,
+    /// Whose answers are lost on the way.
+    pub garbled: Option<Garbled>,
+}
+
+/// A proxy that does what it is asked, and answers with a page of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Garbled {
+    /// The first step of the paths: `certificate`, `directory`.
+    pub resource: &'static str,
+    /// The status.
+    pub status: u16,
+    /// When to try again: whole seconds.
+    pub retry_after: Option<Duration>,
 }
 
 impl Default for Rules {
@@ -31,6 +44,7 @@ impl Default for Rules {
             refuse_orders: None,
             fail_validation: false,
             bad_nonces: 0,
+            garbled: None,
         }
     }
 }

@@ -1,13 +1,14 @@
 //! One request and its answer: the directory, and who is asked for what.
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::header::RETRY_AFTER;
+use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Problem, not_found, nothing, object, problem};
 use super::jws::{self, Jws, Signer};
-use super::rules::CAA_IDENTITY;
+use super::rules::{CAA_IDENTITY, Garbled};
 use super::seen::SeenRequest;
 use super::state::State;
 use super::{accounts, orders, renewal};
@@ -21,6 +22,11 @@ pub(super) fn answer(
 ) -> Response<Full<Bytes>> {
     let answer = route(state, method, path, body).unwrap_or_else(Answer::from);
     let response = answer.into_response(&state.new_nonce());
+    let garbled = state
+        .rules
+        .garbled
+        .filter(|garbled| path.split('/').nth(1) == Some(garbled.resource));
+    let response = garbled.map_or(response, page);
     let at = state.now();
     state.seen_requests.push(SeenRequest {
         line: format!("{method} {path}"),
@@ -28,6 +34,17 @@ pub(super) fn answer(
         at,
     });
     response
+}
+
+/// What a proxy says in place of the authority.
+fn page(garbled: Garbled) -> Response<Full<Bytes>> {
+    let mut page = Response::new(Full::from("<html>Please come again.</html>"));
+    *page.status_mut() = StatusCode::from_u16(garbled.status).expect("a status");
+    if let Some(retry_after) = garbled.retry_after {
+        let seconds = retry_after.as_secs().into();
+        page.headers_mut().insert(RETRY_AFTER, seconds);
+    }
+    page
 }
 
 fn route(state: &mut State, method: &Method, path: &str, body: &[u8]) -> Result<Answer, Problem> {

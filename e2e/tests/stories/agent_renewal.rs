@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use e2e::agent::{Agent, config, new_key, same_key, start};
 use e2e::certified::{is_certified, issued, orders, validated_relay};
-use e2e::mock_ca::{Ari, MockCa, RateLimit, RetryAfter, mock_ca};
+use e2e::mock_ca::{Ari, Garbled, MockCa, RateLimit, RetryAfter, mock_ca};
 use e2e::origin::http;
 use e2e::poll::eventually;
 use e2e::process::folder;
@@ -84,8 +84,6 @@ async fn the_authority_says_when_to_renew_and_hears_which_certificate_is_replace
         })
     };
     town.ca.rules(|rules| {
-        // So short-lived that the next one may be ordered after some seconds.
-        rules.lifetime = Duration::from_secs(12);
         rules.ari = window(DAY * 3, DAY * 4);
     });
     let key = new_key();
@@ -194,4 +192,59 @@ async fn a_user_may_say_how_many_days_before_the_end() {
     let left = end.duration_since(renewal).expect("is before the end");
     assert!(left >= DAY * 10 && left <= DAY * 11, "{left:?}");
     assert_eq!(town.ca.orders().len(), 1);
+}
+
+/// For how long the agent waits with its next attempt.
+async fn waits(agent: &Agent) -> Duration {
+    let waits = |state: &CertificateState| matches!(state, CertificateState::Waiting { .. });
+    match agent.certificate("it waits", waits).await {
+        CertificateState::Waiting { until, .. } => {
+            until.duration_since(SystemTime::now()).expect("is ahead")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[rstest]
+#[case("finalize")]
+#[case("certificate")]
+#[case("challenge")]
+#[tokio::test]
+async fn an_order_whose_answer_is_lost_may_have_counted_and_is_not_repeated_soon(
+    #[case] resource: &'static str,
+) {
+    let town = Town::new().await;
+    let (status, retry_after) = (502, None);
+    town.ca.rules(|rules| {
+        rules.garbled = Some(Garbled {
+            resource,
+            status,
+            retry_after,
+        });
+    });
+    let key = new_key();
+    for _ in 0..2 {
+        let agent = town.agent(&key, |_| {});
+        let minutes = waits(&agent).await.as_secs() / 60;
+        assert!((58..=66).contains(&minutes), "{minutes} min");
+        agent.stop().await;
+    }
+    assert_eq!(town.ca.orders().len(), 1, "not even by the next process");
+}
+
+#[tokio::test]
+async fn an_authority_that_is_overloaded_is_left_alone_for_as_long_as_it_says() {
+    let town = Town::new().await;
+    let retry_after = Some(Duration::from_secs(2 * 60 * 60));
+    town.ca.rules(|rules| {
+        rules.garbled = Some(Garbled {
+            resource: "directory",
+            status: 503,
+            retry_after,
+        });
+    });
+    let agent = town.agent(&new_key(), |_| {});
+    let minutes = waits(&agent).await.as_secs() / 60;
+    assert!((118..=133).contains(&minutes), "{minutes} min");
+    assert_eq!(town.ca.accounts(), 0);
 }

@@ -15,6 +15,8 @@ use tunnel_server::acme::AcmeConfig;
 
 /// Where the chain is kept, in the data folder.
 const CHAIN_FILE: &str = "server_acme_cert.pem";
+/// The same for trials: what nobody trusts must not be taken for the other.
+const STAGING_CHAIN_FILE: &str = "server_acme_cert.staging.pem";
 /// More days before its end than any certificate is valid.
 const MAX_RENEW_DAYS: i64 = 3650;
 
@@ -117,7 +119,10 @@ impl Acme {
             host,
             key,
             ca,
-            file: data.path().join(CHAIN_FILE),
+            file: data.path().join(match self.acme_staging {
+                true => STAGING_CHAIN_FILE,
+                false => CHAIN_FILE,
+            }),
             found: None,
             renew_days: self.acme_renew_days,
         };

@@ -20,17 +20,40 @@ pub(super) async fn account(
     file: &CredentialsFile,
     client: &CaClient,
 ) -> Result<Account, Failure> {
+    let _turn = file.turn().await;
     let stored = file.load().await?;
+    let is_bound = authority.external_account.is_some();
     let account = match stored.account(&authority.directory) {
         Some(stored) if stored.id.is_some() => restore(stored, client).await,
+        // A key that is not known there can not be bound by the library.
+        _ if is_bound => {
+            let bound = bind(authority, file, client).await;
+            // An answer that is lost may be an account.
+            return bound.map_err(|broken| broken.in_order(client));
+        }
         Some(stored) => make(authority, stored.clone(), file, client).await,
-        None if authority.external_account.is_some() => bind(authority, file, client).await,
         None => make(authority, draw_key(authority, file).await?, file, client).await,
     };
-    account.map_err(|error| match error {
-        Broken::Ca(error) => Failure::of(error, client.pause()),
-        Broken::File(failure) => failure,
-    })
+    account.map_err(|broken| broken.before_order(client))
+}
+
+/// The account that the authority has told us, if it has.
+pub(super) async fn known(
+    authority: &Authority,
+    file: &CredentialsFile,
+    client: &CaClient,
+) -> Result<Option<Account>, Failure> {
+    let stored = file.load().await?;
+    let known = stored.account(&authority.directory);
+    match known.filter(|stored| stored.id.is_some()) {
+        Some(stored) => {
+            let restored = restore(stored, client).await;
+            restored
+                .map(Some)
+                .map_err(|broken| broken.before_order(client))
+        }
+        None => Ok(None),
+    }
 }
 
 /// Forgets that the authority knows our account: it says that it does not. The key stays, and with it the
@@ -54,6 +77,22 @@ pub(super) async fn forget(
 enum Broken {
     Ca(Error),
     File(Failure),
+}
+
+impl Broken {
+    fn before_order(self, client: &CaClient) -> Failure {
+        match self {
+            Self::Ca(error) => Failure::before_order(error, client.pause()),
+            Self::File(failure) => failure,
+        }
+    }
+
+    fn in_order(self, client: &CaClient) -> Failure {
+        match self {
+            Self::Ca(error) => Failure::in_order(error, client.pause()),
+            Self::File(failure) => failure,
+        }
+    }
 }
 
 impl From<Error> for Broken {
@@ -83,7 +122,7 @@ async fn restore(stored: &StoredAccount, client: &CaClient) -> Result<Account, B
 
 /// A key for an account that is not made yet, on the disk. If another process has drawn one meanwhile, that.
 async fn draw_key(authority: &Authority, file: &CredentialsFile) -> Result<StoredAccount, Failure> {
-    let (_, key) = Key::generate_pkcs8().map_err(|error| Failure::of(error, None))?;
+    let (_, key) = Key::generate_pkcs8().map_err(|error| Failure::before_order(error, None))?;
     let drawn = StoredAccount {
         directory: authority.directory.to_string(),
         key_pkcs8: BASE64URL_NOPAD.encode(key.secret_pkcs8_der()),

@@ -11,22 +11,23 @@
 //! says why not and until when.
 
 use std::convert::Infallible;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rcgen::KeyPair;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 
 use super::ca::{Ca, Wait};
-use super::chain::Chain;
+use super::chain::{Chain, ChainFileError};
 use super::failure::Failure;
 use super::order::Wish;
 use super::renewal::{self, Window};
 use super::site::Site;
-use super::state::{CertificateState, date};
-use crate::clock::Clock;
+use super::state::CertificateState;
+use crate::clock::{Clock, date};
 use crate::file_watch::{FileWatch, off_the_reactor};
 use crate::hostname::Hostname;
 
@@ -41,7 +42,11 @@ const LOOK_AT_FILE: Duration = Duration::from_secs(5 * 60);
 const ASK_AGAIN: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(24 * 60 * 60)];
 /// When it is asked again if that failed (RFC 9773, 4.3.3).
 const ASK_AFTER_FAILURE: Duration = Duration::from_secs(6 * 60 * 60);
-/// No certificate is replaced within so much of its life, at the most: an authority that always says "now"
+/// The longest wait at once.
+const LONGEST_WAIT: Duration = Duration::from_secs(8 * 24 * 60 * 60);
+/// How often the log tells when a certificate will be renewed.
+const TELL_AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// No certificate that was just issued is replaced within so much of its life, at the most: an authority that always says "now"
 /// gets no order after the other.
 const LEAST_USE: Duration = Duration::from_secs(60 * 60);
 
@@ -71,22 +76,28 @@ struct Current {
     /// Drawn once, so that the moment of the renewal stays.
     luck: f64,
     /// From when on it may be replaced.
-    usable_until: SystemTime,
+    replaceable_at: Instant,
 }
 
 impl<C: Ca, S: Site> Certifier<C, S> {
     /// Keeps the name certified, beginning with the chain that is there. Dropping the future withdraws what is
     /// being ordered; what is shown stays.
     pub async fn keep(self, found: Option<Chain>) -> Infallible {
-        let mut current = found.map(|chain| self.show(chain));
+        let mut current = found.map(|chain| self.show(chain, Duration::ZERO));
         loop {
-            let known = current.as_ref().map(|current| current.chain.pem.clone());
-            let renewing = self.renew(current.as_ref());
-            let chain = tokio::select! {
-                chain = renewing => chain,
-                chain = self.found_on_disk(known) => chain,
+            let (chain, least_use) = tokio::select! {
+                chain = self.renew(current.as_ref()) => {
+                    let lifetime = chain.validity.lifetime();
+                    (chain, LEAST_USE.min(lifetime / 3))
+                }
+                chain = self.found_on_disk(current.as_ref()) => (chain, Duration::ZERO),
             };
-            current = Some(self.show(chain));
+            let is_first = current.is_none();
+            current = Some(self.show(chain, least_use));
+            self.remember(None).await;
+            if is_first {
+                self.ca.has_issued(&self.host).await;
+            }
         }
     }
 
@@ -104,15 +115,9 @@ impl<C: Ca, S: Site> Certifier<C, S> {
                 self.wait_out(&wait, current).await;
                 continue;
             }
-            let wish = Wish {
-                host: &self.host,
-                key: &self.key,
-                replaces: current.map(|current| &current.chain),
-            };
-            match self.ca.order(wish, &self.site).await {
+            match self.order(current).await {
                 Ok(chain) => {
-                    self.store(&chain, current.is_none()).await;
-                    self.remember(None).await;
+                    self.store(&chain, current).await;
                     return chain;
                 }
                 Err(failure) => self.has_failed(&failure, &mut unseen, current).await,
@@ -120,27 +125,40 @@ impl<C: Ca, S: Site> Certifier<C, S> {
         }
     }
 
-    /// Shows a chain, and says until when.
-    fn show(&self, chain: Chain) -> Current {
-        self.site.install(&chain);
-        let (luck, now) = (fastrand::f64(), self.now());
-        let current = Current {
-            luck,
-            usable_until: now + LEAST_USE.min(chain.validity.lifetime() / 3),
-            chain,
+    /// Orders the next chain, unless there is no place for it.
+    async fn order(&self, current: Option<&Current>) -> Result<Chain, Failure> {
+        if let Some(other) = self.read().await?.filter(|chain| !chain.is_for(&self.host)) {
+            let (path, names) = (self.file.clone(), other.names.join(", "));
+            let source =
+                io::Error::other(format!("it holds a certificate for {names}; move it away"));
+            return Err(Failure::File { path, source });
+        }
+        let wish = Wish {
+            host: &self.host,
+            key: &self.key,
+            replaces: current.map(|current| &current.chain),
         };
-        let (host, validity) = (&self.host, current.chain.validity);
-        let (until, renewal) = (date(validity.not_after), date(self.due(&current, None)));
-        match validity.is_over(now) {
+        self.ca.order(wish, &self.site).await
+    }
+
+    /// Shows a chain, which is not replaced for some time.
+    fn show(&self, chain: Chain, least_use: Duration) -> Current {
+        self.site.install(&chain);
+        let (host, until, now) = (&self.host, date(chain.validity.not_after), self.now());
+        match chain.validity.is_over(now) {
             true => {
                 warn!(%host, "the certificate of {host} has expired, on {until}; a new one is ordered");
             }
             false => info!(
-                days = validity.days_left(now), %until, renewal,
+                days = chain.validity.days_left(now), %until,
                 "an authority vouches for {host}"
             ),
         }
-        current
+        Current {
+            chain,
+            luck: fastrand::f64(),
+            replaceable_at: Instant::now() + least_use,
+        }
     }
 
     fn due(&self, current: &Current, window: Option<Window>) -> SystemTime {
@@ -148,27 +166,39 @@ impl<C: Ca, S: Site> Certifier<C, S> {
         renewal::due(chain.validity, window, self.renew_days, *luck)
     }
 
-    /// Ready when the chain is to be renewed.
+    /// Ready when the chain is to be renewed. The log tells when that will be, at each change and once a day.
     async fn until_due(&self, current: &Current) {
-        let (mut window, mut ask_at) = (None, self.now());
+        let validity = current.chain.validity;
+        let (mut window, mut ask_at) = (None, Instant::now());
+        let mut told: Option<(SystemTime, Instant)> = None;
         loop {
-            if self.now() >= ask_at {
+            if Instant::now() >= ask_at {
                 let asked = self.ask_window(current).await;
-                (window, ask_at) = (asked.0.or(window), self.now() + asked.1);
+                (window, ask_at) = (asked.0.or(window), Instant::now() + asked.1);
             }
-            let mut due = self.due(current, window);
-            if !current.chain.validity.is_over(self.now()) {
-                due = due.max(current.usable_until);
-            }
+            let renewal = self.due(current, window);
+            let is_due = self.now() >= renewal;
             self.site.tell(CertificateState::Certified {
-                validity: current.chain.validity,
-                renewal: due,
+                validity,
+                renewal,
                 overdue: None,
             });
-            if self.now() >= due {
+            if is_due && (Instant::now() >= current.replaceable_at || validity.is_over(self.now()))
+            {
                 return;
             }
-            self.until(due.min(ask_at)).await;
+            let is_news = told.is_none_or(|(due, at)| due != renewal || at.elapsed() >= TELL_AGAIN);
+            if is_news {
+                let (host, days, renewal) =
+                    (&self.host, validity.days_left(self.now()), date(renewal));
+                info!(days, renewal, "the certificate of {host} will be renewed");
+                told = Some((self.due(current, window), Instant::now()));
+            }
+            let tell_again = Instant::now() + TELL_AGAIN;
+            match is_due {
+                true => sleep_until(current.replaceable_at.min(ask_at)).await,
+                false => self.until(renewal, ask_at.min(tell_again)).await,
+            }
         }
     }
 
@@ -187,42 +217,42 @@ impl<C: Ca, S: Site> Certifier<C, S> {
         }
     }
 
-    /// Ready with a chain that somebody else has put into the file.
-    async fn found_on_disk(&self, known: Option<String>) -> Chain {
-        let pause = match known {
-            None => LOOK_FOR_FILE,
-            Some(_) => LOOK_AT_FILE,
+    /// Ready with a chain that somebody else has put into the file, and which is good for longer than ours.
+    async fn found_on_disk(&self, current: Option<&Current>) -> Chain {
+        let (pause, ours) = match current {
+            None => (LOOK_FOR_FILE, None),
+            Some(current) => (LOOK_AT_FILE, Some(current.chain.validity.not_after)),
+        };
+        let is_better = |chain: &Chain| {
+            let until = chain.validity.not_after;
+            chain.is_for(&self.host) && until > self.now() && ours.is_none_or(|ours| until > ours)
         };
         let mut file = FileWatch::new(vec![self.file.clone()], pause);
         loop {
             file.changed().await;
             match self.read().await {
-                Ok(Some(chain))
-                    if Some(&chain.pem) != known.as_ref() && chain.is_for(&self.host) =>
-                {
-                    return chain;
-                }
+                Ok(Some(chain)) if is_better(&chain) => return chain,
                 Ok(_) => {}
-                Err(why) => warn!("{why}"),
+                Err(error) => warn!("{error}"),
             }
         }
     }
 
-    async fn read(&self) -> Result<Option<Chain>, String> {
+    async fn read(&self) -> Result<Option<Chain>, ChainFileError> {
         let (file, key) = (self.file.clone(), self.key.clone());
-        let read = off_the_reactor(move || Chain::read(&file, &key)).await;
-        read.map_err(|error| error.to_string())
+        off_the_reactor(move || Chain::read(&file, &key)).await
     }
 
-    /// Puts a chain on the disk, however long that takes. Where nothing was shown before, it is shown at once.
-    async fn store(&self, chain: &Chain, is_first: bool) {
+    /// Puts a chain on the disk, however long that takes. Meanwhile it is shown if nothing else of use is.
+    async fn store(&self, chain: &Chain, current: Option<&Current>) {
         let mut failures = 0;
         loop {
-            let (new, file, key) = (chain.clone(), self.file.clone(), self.key.clone());
-            let Err(error) = off_the_reactor(move || new.write(&file, &key)).await else {
+            let (new, file) = (chain.clone(), self.file.clone());
+            let (key, host) = (self.key.clone(), self.host.clone());
+            let Err(error) = off_the_reactor(move || new.write(&file, &key, &host)).await else {
                 return;
             };
-            if is_first && failures == 0 {
+            if current.is_none_or(|current| current.chain.validity.is_over(self.now())) {
                 self.site.install(chain);
             }
             failures += 1;
@@ -247,12 +277,15 @@ impl<C: Ca, S: Site> Certifier<C, S> {
             *unseen
         };
         let pause = renewal::wait(failures, counted, failure.retry_after(), fastrand::f64());
+        let now = self.now();
         let wait = Wait {
-            until: self.now() + pause,
+            since: now,
+            until: now.checked_add(pause).unwrap_or(now),
             failures,
             why: failure.to_string(),
         };
-        if counted {
+        // Whoever asks for a pause has counted, too.
+        if counted || failure.retry_after().is_some() {
             self.remember(Some(wait.clone())).await;
         }
         self.wait_out(&wait, current).await;
@@ -265,7 +298,8 @@ impl<C: Ca, S: Site> Certifier<C, S> {
             warn!("{failure}");
             None
         });
-        wait.filter(|wait| wait.until > self.now())
+        let now = self.now();
+        wait.filter(|wait| wait.since <= now && now < wait.until)
     }
 
     async fn remember(&self, wait: Option<Wait>) {
@@ -288,18 +322,25 @@ impl<C: Ca, S: Site> Certifier<C, S> {
                 overdue: Some(why),
             },
         });
-        self.until(until).await;
+        self.until(until, Instant::now() + LONGEST_WAIT).await;
     }
 
     fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + self.clock.since_epoch()
+        self.clock.now()
     }
 
-    async fn until(&self, time: SystemTime) {
+    /// Ready at `time`, or after as long as it was away, whichever comes first: the clock may be set back. And
+    /// not later than `latest`.
+    async fn until(&self, time: SystemTime, latest: Instant) {
+        let away = time.duration_since(self.now()).unwrap_or_default();
+        let latest = Instant::now()
+            .checked_add(away)
+            .map_or(latest, |then| then.min(latest));
         while let Ok(left) = time.duration_since(self.now())
             && !left.is_zero()
+            && Instant::now() < latest
         {
-            sleep(left.min(LOOK_AT_CLOCK)).await;
+            sleep_until(latest.min(Instant::now() + left.min(LOOK_AT_CLOCK))).await;
         }
     }
 }

@@ -124,11 +124,12 @@ impl Chain {
         parsed.map(Some)
     }
 
-    /// Stores it at `path`, whole or not at all, in place of a chain for the same `key`. A file that holds
-    /// something else is an error, and stays. It blocks the thread.
-    pub fn write(&self, path: &Path, key: &KeyPair) -> io::Result<()> {
+    /// Stores it at `path`, whole or not at all, in place of a chain for the same `key` and for `host`. A file
+    /// that holds something else is an error, and stays. It blocks the thread.
+    pub fn write(&self, path: &Path, key: &KeyPair, host: &Hostname) -> io::Result<()> {
         private_file::update(path, MAX_CHAIN_BYTES, |old| {
-            match old.map(|old| Self::parse(old, key)) {
+            let old = old.map(|old| Self::parse(old, key)?.for_host(host));
+            match old {
                 Some(Err(other)) => Err(io::Error::other(format!("{other}; move it away"))),
                 _ => Ok(Some(self.pem.clone())),
             }
@@ -154,7 +155,7 @@ impl Chain {
 }
 
 /// The dates of a certificate.
-fn validity(certificate: &X509Certificate<'_>) -> Validity {
+pub(crate) fn validity(certificate: &X509Certificate<'_>) -> Validity {
     let time = |time: x509_parser::time::ASN1Time| {
         let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -238,12 +239,22 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("sub/acme_cert.pem");
         let chain = Chain::parse(&pem(&key), &key).expect("is ours");
-        chain.write(&path, &key).expect("writes");
-        chain.write(&path, &key).expect("replaces");
+        let host = "x.example.com".parse().expect("a name");
+        chain.write(&path, &key, &host).expect("writes");
+        chain.write(&path, &key, &host).expect("replaces");
+        let other = "y.example.com".parse().expect("a name");
+        let error = chain.write(&path, &key, &other);
+        assert!(
+            error
+                .expect_err("is of another name")
+                .to_string()
+                .contains("y.example.com")
+        );
         let read = Chain::read(&path, &key).expect("reads").expect("is there");
         assert_eq!(read.pem, chain.pem);
         fs::write(&path, "notes").expect("writes");
-        let error = chain.write(&path, &key).expect_err("is no chain of ours");
+        let error = chain.write(&path, &key, &host);
+        let error = error.expect_err("is no chain of ours");
         assert!(error.to_string().contains("move it away"), "{error}");
         assert_eq!(fs::read_to_string(&path).expect("reads"), "notes");
     }

@@ -35,6 +35,8 @@ use crate::tls;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest answer: a chain has a few KiB.
 const MAX_ANSWER_BYTES: usize = 256 * 1024;
+/// The longest pause for which an authority may ask: their limits are of a week.
+const MAX_PAUSE: Duration = Duration::from_secs(8 * 24 * 60 * 60);
 /// The port of a URL without one.
 const HTTPS: u16 = 443;
 
@@ -64,9 +66,13 @@ impl CaClient {
         })
     }
 
-    /// The pause for which the authority asked with its last refusal.
+    /// The pause for which the authority asked with its last answer, if that was a refusal.
     pub(super) fn pause(&self) -> Option<Duration> {
         *self.pause.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_asked_to_pause(&self, pause: Option<Duration>) {
+        *self.pause.lock().unwrap_or_else(PoisonError::into_inner) = pause;
     }
 
     /// What the authority whose directory is at `url` calls itself in CAA records, if it says so (RFC 8555,
@@ -81,6 +87,7 @@ impl CaClient {
     }
 
     async fn ask(self, request: Request<BodyWrapper<Bytes>>) -> Result<BytesResponse, Error> {
+        self.is_asked_to_pause(None);
         let asking = async {
             let response = self.http.request(request).await.map_err(other)?;
             let (parts, body) = response.into_parts();
@@ -90,11 +97,13 @@ impl CaClient {
         };
         let late = || other(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
         let asked = timeout(REQUEST_TIMEOUT, asking).await;
-        let (parts, body) = asked.map_err(|_| late())??;
-        if parts.status.is_client_error() || parts.status.is_server_error() {
-            let now = SystemTime::UNIX_EPOCH + self.clock.since_epoch();
-            let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
-            *pause = retry_after(&parts.headers, now);
+        let (mut parts, body) = asked.map_err(|_| late())??;
+        if let Some(pause) = retry_after(&parts.headers, self.clock.now()) {
+            // The library adds it to a date, and would go beyond the calendar.
+            parts.headers.insert(RETRY_AFTER, pause.as_secs().into());
+            if parts.status.is_client_error() || parts.status.is_server_error() {
+                self.is_asked_to_pause(Some(pause));
+            }
         }
         Ok(Response::from_parts(parts, Full::new(body)).into())
     }
@@ -124,16 +133,18 @@ fn other(error: impl StdError + Send + Sync + 'static) -> Error {
     Error::Other(innermost.to_string().into())
 }
 
-/// The pause in the header, seconds or a date (RFC 9110, 10.2.3). A date that has passed is no pause.
+/// The pause in the header, seconds or a date (RFC 9110, 10.2.3), up to [`MAX_PAUSE`]. A date that has passed
+/// is no pause.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
+    let pause = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
             let date = httpdate::parse_http_date(text).ok()?;
-            Some(date.duration_since(now).unwrap_or_default())
+            date.duration_since(now).unwrap_or_default()
         }
-    }
+    };
+    Some(pause.min(MAX_PAUSE))
 }
 
 /// Makes connections for the client.
@@ -228,6 +239,7 @@ mod tests {
         );
         assert_eq!(pause("Sun, 06 Nov 1994 08:49:36 GMT"), Some(Duration::ZERO));
         assert_eq!(pause("soon"), None);
+        assert_eq!(pause("18446744073709551615"), Some(MAX_PAUSE));
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! ```json
 //! { "accounts": [ { "directory": "https://…", "key_pkcs8": "<base64url>", "id": "https://… or null" } ],
-//!   "waits": [ { "directory": "https://…", "host": "…", "until": 1790000000, "failures": 2, "why": "…" } ] }
+//!   "waits": [ { "directory": "https://…", "host": "…", "since": 1789990000, "until": 1790000000,
+//!                "failures": 2, "unfinished": 0, "why": "…" } ] }
 //! ```
 //!
 //! A key is on the disk before the account is made with it, so that whoever is killed in between asks for the
@@ -11,9 +12,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::authority::DirectoryUrl;
 use super::failure::Failure;
@@ -21,12 +23,17 @@ use crate::file_watch::off_the_reactor;
 use crate::hostname::Hostname;
 use crate::private_file::{self, Guard};
 
-/// The longest file: an account has half a KiB.
+/// The longest file: an account has half a KiB, and so has a wait.
 const MAX_BYTES: u64 = 256 * 1024;
+/// Waits that are kept, the newest: a relay could make an agent have ever more names.
+const MAX_WAITS: usize = 64;
 
-/// The file. Cheap to clone.
+/// The file. Cheap to clone: clones take turns with accounts.
 #[derive(Clone, Debug)]
-pub struct CredentialsFile(PathBuf);
+pub struct CredentialsFile {
+    path: PathBuf,
+    turn: Arc<Mutex<()>>,
+}
 
 /// What is in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,40 +53,36 @@ pub(super) struct StoredAccount {
     pub(super) id: Option<String>,
 }
 
-/// Until when nobody may be asked for a name.
+/// What must not be forgotten of the orders for a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredWait {
-    directory: String,
-    host: String,
-    /// Seconds since 1970.
-    until: u64,
+    pub(super) directory: String,
+    pub(super) host: String,
+    /// When that was written, in seconds since 1970.
+    pub(super) since: u64,
+    /// Until when nobody may be asked, in seconds since 1970.
+    pub(super) until: u64,
     /// So many failures in a row.
     pub(super) failures: u32,
-    /// The last one, for people.
+    /// Orders that were begun since, and of whose end nobody knows.
+    #[serde(default)]
+    pub(super) unfinished: u32,
+    /// The last failure, for people.
     pub(super) why: String,
 }
 
 impl StoredWait {
-    pub(super) fn new(
-        directory: &DirectoryUrl,
-        host: &Hostname,
-        until: SystemTime,
-        (failures, why): (u32, String),
-    ) -> Self {
-        let until = until
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+    /// Nothing to wait for.
+    pub(super) fn new(directory: &DirectoryUrl, host: &Hostname) -> Self {
         Self {
             directory: directory.to_string(),
             host: host.to_string(),
-            until: until.as_secs(),
-            failures,
-            why,
+            since: 0,
+            until: 0,
+            failures: 0,
+            unfinished: 0,
+            why: String::new(),
         }
-    }
-
-    pub(super) fn until(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(self.until)
     }
 
     fn is_for(&self, directory: &DirectoryUrl, host: &Hostname) -> bool {
@@ -128,17 +131,38 @@ impl Stored {
     pub(super) fn wait(&self, directory: &DirectoryUrl, host: &Hostname) -> Option<&StoredWait> {
         self.waits.iter().find(|wait| wait.is_for(directory, host))
     }
+
+    /// Puts `wait` in the place of the one for the same name, or takes that away. The oldest go.
+    pub(super) fn put_wait(
+        &mut self,
+        directory: &DirectoryUrl,
+        host: &Hostname,
+        wait: Option<StoredWait>,
+    ) {
+        self.waits.retain(|other| !other.is_for(directory, host));
+        self.waits.extend(wait);
+        let surplus = self.waits.len().saturating_sub(MAX_WAITS);
+        self.waits.drain(..surplus);
+    }
 }
 
 impl CredentialsFile {
     /// The file at `path`, which need not be there yet.
     pub fn new(path: PathBuf) -> Self {
-        Self(path)
+        Self {
+            path,
+            turn: Arc::default(),
+        }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Whoever makes an account holds this meanwhile: two names that begin together have one.
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Whether it is of use, or not there. It blocks the thread.
@@ -148,16 +172,16 @@ impl CredentialsFile {
 
     /// What is in it; nothing if it is not there. It blocks the thread.
     fn read(&self) -> Result<Stored, CredentialsError> {
-        let text = match private_file::read(&self.0, Guard::Secret, MAX_BYTES) {
+        let text = match private_file::read(&self.path, Guard::Secret, MAX_BYTES) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::default()),
             Err(source) => {
-                let path = self.0.clone();
+                let path = self.path.clone();
                 return Err(CredentialsError::Read { path, source });
             }
         };
         serde_json::from_str(&text).map_err(|source| CredentialsError::Corrupt {
-            path: self.0.clone(),
+            path: self.path.clone(),
             source,
         })
     }
@@ -174,7 +198,7 @@ impl CredentialsFile {
         &self,
         change: impl FnOnce(&mut Stored) -> R + Send + 'static,
     ) -> Result<R, Failure> {
-        let path = self.0.clone();
+        let path = self.path.clone();
         let updating = move || {
             let mut result = None;
             private_file::update(&path, MAX_BYTES, |old| {
@@ -184,28 +208,16 @@ impl CredentialsFile {
                 };
                 result = Some(change(&mut stored));
                 let new = serde_json::to_string_pretty(&stored)? + "\n";
+                if new.len() as u64 > MAX_BYTES {
+                    return Err(io::Error::other(format!(
+                        "it would have over {MAX_BYTES} bytes"
+                    )));
+                }
                 Ok::<_, io::Error>((old != Some(new.as_str())).then_some(new))
             })?;
             result.ok_or_else(|| io::Error::other("nothing was changed"))
         };
         self.apart(updating).await
-    }
-
-    /// Remembers until when nobody may be asked for a name, or that there is nothing to wait for.
-    pub(super) async fn remember(
-        &self,
-        directory: &DirectoryUrl,
-        host: &Hostname,
-        wait: Option<StoredWait>,
-    ) -> Result<(), Failure> {
-        let (directory, host) = (directory.clone(), host.clone());
-        self.update(move |stored| {
-            stored
-                .waits
-                .retain(|other| !other.is_for(&directory, &host));
-            stored.waits.extend(wait);
-        })
-        .await
     }
 
     /// Runs what takes as long as the disk does on a thread where that holds up nobody.
@@ -214,7 +226,7 @@ impl CredentialsFile {
         work: impl FnOnce() -> io::Result<R> + Send + 'static,
     ) -> Result<R, Failure> {
         off_the_reactor(work).await.map_err(|source| Failure::File {
-            path: self.0.clone(),
+            path: self.path.clone(),
             source,
         })
     }
@@ -272,29 +284,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_is_remembered_by_name_and_forgotten_when_it_is_over() {
+    async fn waits_are_kept_by_name_and_only_so_many_of_them() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = CredentialsFile::new(folder.path().join("creds.json"));
         let directory = DirectoryUrl::lets_encrypt();
-        let [host, other] = ["a.example", "b.example"].map(|name| name.parse().expect("a name"));
-        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000);
-        for host in [&host, &other, &host] {
-            let wait = StoredWait::new(&directory, host, until, (2, "no".to_owned()));
-            file.remember(&directory, host, Some(wait))
+        let host = |number: usize| format!("h{number}.example").parse().expect("a name");
+        for number in 0..=MAX_WAITS {
+            let (directory, host) = (directory.clone(), host(number));
+            let mut wait = StoredWait::new(&directory, &host);
+            wait.failures = 2;
+            file.update(move |stored| stored.put_wait(&directory, &host, Some(wait)))
                 .await
                 .expect("stores");
         }
         let stored = file.load().await.expect("loads");
-        assert_eq!(stored.waits.len(), 2);
-        let wait = stored.wait(&directory, &host).expect("is there");
-        assert_eq!((wait.until(), wait.failures), (until, 2));
-        file.remember(&directory, &host, None)
-            .await
-            .expect("stores");
-        let stored = file.load().await.expect("loads");
+        assert_eq!(stored.waits.len(), MAX_WAITS);
         assert!(
-            stored.wait(&directory, &host).is_none() && stored.wait(&directory, &other).is_some()
+            stored.wait(&directory, &host(0)).is_none(),
+            "the oldest went"
         );
+        let wait = stored.wait(&directory, &host(1)).expect("is there");
+        assert_eq!(wait.failures, 2);
+        let (directory, gone) = (directory.clone(), host(1));
+        let update = file.update(move |stored| {
+            stored.put_wait(&directory, &gone, None);
+            stored.wait(&directory, &gone).is_none()
+        });
+        assert!(update.await.expect("stores"));
     }
 
     #[tokio::test]

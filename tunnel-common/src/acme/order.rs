@@ -17,7 +17,7 @@ use tracing::debug;
 use super::chain::Chain;
 use super::challenge::Answer;
 use super::client::CaClient;
-use super::failure::Failure;
+use super::failure::{Failure, shown};
 use super::nonce::with_nonce;
 use super::site::Site;
 use crate::clock::Clock;
@@ -36,6 +36,9 @@ const NOT_REPLACED: [&str; 2] = [
     "urn:ietf:params:acme:error:alreadyReplaced",
     "urn:ietf:params:acme:error:malformed",
 ];
+
+/// What the library says of an authority that takes no notice of what is replaced.
+const NOT_REFLECTED: &str = "replaces field mismatch";
 
 /// What is to be certified.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +59,7 @@ pub(super) async fn order<S: Site>(
     client: &CaClient,
     clock: &Clock,
 ) -> Result<Chain, Failure> {
-    let failed = |error| Failure::of(error, client.pause());
+    let failed = |error| Failure::in_order(error, client.pause());
     let mut order = begin(account, wish, profile).await.map_err(failed)?;
     if order.state().status == OrderStatus::Pending {
         validate(&mut order, wish.host, site, client, clock).await?;
@@ -92,6 +95,8 @@ async fn begin(account: &Account, wish: Wish<'_>, profile: Option<&str>) -> Resu
 fn is_about_replacing(error: &Error) -> bool {
     match error {
         Error::Unsupported(_) => true,
+        // It was ordered all the same, and must be ordered again to be had.
+        Error::Other(error) => error.to_string().starts_with(NOT_REFLECTED),
         Error::Api(problem) => {
             let r#type = problem.r#type.as_deref();
             r#type.is_some_and(|r#type| NOT_REPLACED.contains(&r#type))
@@ -108,7 +113,7 @@ async fn validate<S: Site>(
     client: &CaClient,
     clock: &Clock,
 ) -> Result<(), Failure> {
-    let failed = |error| Failure::of(error, client.pause());
+    let failed = |error| Failure::in_order(error, client.pause());
     let authorization = with_nonce!(fetch_authorization(order).await);
     let _presented = match authorization.map_err(failed)? {
         AuthorizationStatus::Valid => None,
@@ -117,7 +122,9 @@ async fn validate<S: Site>(
     match with_nonce!(order.poll_ready(&PATIENCE).await) {
         Ok(OrderStatus::Invalid) => Err(Failure::Validation(why_invalid(order).await)),
         Ok(_) => Ok(()),
-        Err(Error::Api(problem)) => Err(Failure::Validation(problem.to_string())),
+        Err(Error::Api(problem)) if order.state().status == OrderStatus::Invalid => {
+            Err(Failure::Validation(shown(problem)))
+        }
         Err(error) => Err(failed(error)),
     }
 }
@@ -138,7 +145,7 @@ async fn invite<S: Site>(
     client: &CaClient,
     clock: &Clock,
 ) -> Result<S::Presented, Failure> {
-    let failed = |error| Failure::of(error, client.pause());
+    let failed = |error| Failure::in_order(error, client.pause());
     let mut authorizations = order.authorizations();
     let authorization = authorizations.next().await;
     let mut authorization = authorization.ok_or(Failure::NoChallenge)?.map_err(failed)?;
@@ -158,7 +165,7 @@ async fn invite<S: Site>(
 /// What the authority did not like.
 async fn why_invalid(order: &mut Order) -> String {
     let told = with_nonce!(refresh(order).await).ok().flatten();
-    told.unwrap_or_else(|| "it does not say why".to_owned())
+    told.map_or_else(|| "it does not say why".to_owned(), shown)
 }
 
 async fn refresh(order: &mut Order) -> Result<Option<String>, Error> {

@@ -6,6 +6,9 @@ use std::time::{Duration, SystemTime};
 const LEFT_AT_RENEWAL: u32 = 3;
 /// The most that chance may bring a renewal forward or put a retry off, as a share of the whole.
 const JITTER: f64 = 0.1;
+/// A share of its lifetime before its end at which a certificate is renewed whatever the authority says: a
+/// tenth.
+const LEFT_AT_LEAST: u32 = 10;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The first wait after a failure that the authority has counted. It allows five failed validations for a
@@ -56,7 +59,8 @@ pub struct Window {
 }
 
 /// When a certificate is to be renewed: as many `days` before its end as the user wants, else at some
-/// moment of the authority's `window`, else when a third of its lifetime is left. `luck`, from 0 to 1,
+/// moment of the authority's `window`, but not later than a tenth of its lifetime before its end, else when a
+/// third of it is left. `luck`, from 0 to 1,
 /// spreads those who began together.
 ///
 /// More days than two thirds of the lifetime would be an order after the other: they count as two thirds.
@@ -71,7 +75,12 @@ pub fn due(validity: Validity, window: Option<Window>, days: Option<u32>, luck: 
         (Some(days), _) => before_end((DAY * days).min(2 * third)),
         (None, Some(window)) => {
             let length = window.end.duration_since(window.start).unwrap_or_default();
-            window.start.checked_add(length.mul_f64(luck))
+            let wanted = window.start.checked_add(length.mul_f64(luck));
+            let latest = validity.not_after.checked_sub(lifetime / LEFT_AT_LEAST);
+            wanted
+                .zip(latest)
+                .map(|(wanted, latest)| wanted.min(latest))
+                .or(latest)
         }
         (None, None) => before_end(third),
     };
@@ -92,7 +101,7 @@ pub fn wait(failures: u32, counted: bool, retry_after: Option<Duration>, luck: f
         Some(retry_after) => retry_after.max(FIRST_QUICK_WAIT),
         None => doubled.min(longest),
     };
-    wait + wait.mul_f64(JITTER * luck).min(FIRST_WAIT)
+    wait.saturating_add(wait.mul_f64(JITTER * luck).min(FIRST_WAIT))
 }
 
 #[cfg(test)]
@@ -143,6 +152,15 @@ mod tests {
             end: day(110),
         });
         assert_eq!(due(valid_for(90), broken, None, 0.7), day(114));
+        let late = Some(Window {
+            start: day(300),
+            end: day(301),
+        });
+        assert_eq!(
+            due(valid_for(90), late, None, 0.0),
+            day(181),
+            "before its end"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
 use rcgen::CertificateParams;
@@ -37,7 +38,7 @@ struct Played {
 
 impl Ca for Arc<Played> {
     async fn order<S: Site>(&self, wish: Wish<'_>, _: &S) -> Result<Chain, Failure> {
-        let now = UNIX_EPOCH + self.clock.since_epoch();
+        let now = self.clock.now();
         self.orders.lock().expect("no panic").push(now);
         *self.replaced.lock().expect("no panic") += usize::from(wish.replaces.is_some());
         match *self.does.lock().expect("no panic") {
@@ -47,7 +48,10 @@ impl Ca for Arc<Played> {
                 retry_after: Some(retry_after),
             }),
             Does::Reject => Err(Failure::Validation("connection refused".to_owned())),
-            Does::Vanish => Err(Failure::Unreachable("no route".to_owned())),
+            Does::Vanish => Err(Failure::Unreachable {
+                what: "no route".to_owned(),
+                retry_after: None,
+            }),
         }
     }
 
@@ -55,6 +59,8 @@ impl Ca for Arc<Played> {
         let window = *self.window.lock().expect("no panic");
         Ok(window.map(|window| (window, 6 * HOUR)))
     }
+
+    async fn has_issued(&self, _: &Hostname) {}
 
     async fn wait(&self, _: &Hostname) -> Result<Option<Wait>, Failure> {
         Ok(self.wait.lock().expect("no panic").clone())
@@ -115,13 +121,19 @@ struct Play {
     key: Arc<KeyPair>,
     folder: TempDir,
     clock: Clock,
+    /// How far the clock is ahead of what it should be, in seconds.
+    ahead: Arc<AtomicU64>,
     renew_days: Option<u32>,
 }
 
 impl Play {
     fn new(does: Does) -> Self {
-        let begun = Instant::now();
-        let clock = Clock::from_fn(move || UNIX_EPOCH + DAY * 20_000 + begun.elapsed());
+        let (begun, ahead) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let error = ahead.clone();
+        let clock = Clock::from_fn(move || {
+            let error = Duration::from_secs(error.load(Ordering::Acquire));
+            UNIX_EPOCH + DAY * 20_000 + begun.elapsed() + error
+        });
         let ca = Played {
             clock: clock.clone(),
             does: Mutex::new(does),
@@ -136,12 +148,17 @@ impl Play {
             key: Arc::new(tls::generate_key().expect("a key")),
             folder: tempfile::tempdir().expect("a folder"),
             clock,
+            ahead,
             renew_days: None,
         }
     }
 
+    fn clock_is_ahead(&self, by: Duration) {
+        self.ahead.store(by.as_secs(), Ordering::Release);
+    }
+
     fn now(&self) -> SystemTime {
-        UNIX_EPOCH + self.clock.since_epoch()
+        self.clock.now()
     }
 
     fn file(&self) -> PathBuf {
@@ -150,6 +167,16 @@ impl Play {
 
     /// Keeps the name for so long, as one process does.
     async fn lasts(&self, long: Duration) {
+        let found = Chain::read(&self.file(), &self.key).expect("is whole");
+        self.lasts_with(long, found).await;
+    }
+
+    /// The same for a process that has found no chain of its name.
+    async fn lasts_without_a_chain(&self, long: Duration) {
+        self.lasts_with(long, None).await;
+    }
+
+    async fn lasts_with(&self, long: Duration, found: Option<Chain>) {
         let host = "x.example.com".parse().expect("a name");
         let certifier = Certifier {
             host,
@@ -160,7 +187,6 @@ impl Play {
             renew_days: self.renew_days,
             clock: self.clock.clone(),
         };
-        let found = Chain::read(&self.file(), &self.key).expect("is whole");
         let _ = timeout(long, certifier.keep(found)).await;
     }
 
@@ -360,9 +386,91 @@ async fn a_replica_that_does_not_lead_orders_nothing_and_shows_what_comes_into_t
         pass(Duration::from_secs(12)).await;
         fs::remove_file(&file).expect("moves it away");
         issue(wish, play.now(), 90)
-            .write(&file, &play.key)
+            .write(&file, &play.key, &host)
             .expect("writes");
     };
     tokio::join!(waiting, sharing);
     assert_eq!((play.orders().len(), play.shown()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_certificate_that_is_due_is_replaced_though_no_process_lives_for_long() {
+    let play = Play::new(Does::Issue { days: 90 });
+    play.lasts(HOUR).await;
+    tokio::time::advance(DAY * 62).await;
+    play.lasts(Duration::from_secs(60)).await;
+    assert_eq!(play.orders().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_right_keeps_nobody_waiting() {
+    for does in [Does::Vanish, Does::Reject] {
+        let play = Play::new(does);
+        play.clock_is_ahead(DAY * 400);
+        let set_right = async {
+            pass(Duration::from_secs(5)).await;
+            play.clock_is_ahead(Duration::ZERO);
+            play.does(Does::Issue { days: 90 });
+        };
+        // An hour and a tenth, and what the first failure took.
+        tokio::join!(play.lasts(HOUR + HOUR / 5), set_right);
+        assert_eq!(play.shown(), 1, "{does:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_from_the_future_does_not_bind_the_next_process() {
+    let play = Play::new(Does::Reject);
+    play.clock_is_ahead(DAY * 400);
+    play.lasts(Duration::from_secs(5)).await;
+    play.clock_is_ahead(Duration::ZERO);
+    play.does(Does::Issue { days: 90 });
+    play.lasts(Duration::from_secs(5)).await;
+    assert_eq!(play.shown(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_ordered_that_could_not_be_kept() {
+    let play = Play::new(Does::Issue { days: 90 });
+    let other = "y.example.com".parse().expect("a name");
+    let wish = Wish {
+        host: &other,
+        key: &play.key,
+        replaces: None,
+    };
+    let (file, key) = (play.file(), play.key.clone());
+    issue(wish, play.now(), 90)
+        .write(&file, &key, &other)
+        .expect("writes");
+    let certifier = play.lasts_without_a_chain(Duration::from_secs(60));
+    certifier.await;
+    assert_eq!(play.orders().len(), 0, "the file has another name's");
+    let CertificateState::Waiting { why, .. } = play.last_state() else {
+        panic!("{:?}", play.last_state());
+    };
+    assert!(why.contains("y.example.com"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_or_expired_chain_in_the_file_is_not_taken() {
+    let play = Play::new(Does::Issue { days: 90 });
+    play.lasts(HOUR).await;
+    let host = "x.example.com".parse().expect("a name");
+    let wish = Wish {
+        host: &host,
+        key: &play.key,
+        replaces: None,
+    };
+    let older = issue(wish, play.now() - DAY * 10, 90);
+    let begun = play.shown();
+    let deploying = async {
+        pass(HOUR).await;
+        older.write(&play.file(), &play.key, &host).expect("writes");
+    };
+    tokio::join!(play.lasts(HOUR * 2), deploying);
+    assert_eq!(
+        play.shown(),
+        begun + 1,
+        "what it has at its start, and no other"
+    );
 }
