@@ -106,7 +106,7 @@ pub fn hello(instance: u8, epoch: u64) -> Hello {
     }
 }
 
-/// A wish for an https endpoint.
+/// A wish for an https endpoint, by a process that orders no certificates.
 pub fn wanted(host: Option<String>) -> Wanted {
     let endpoint = EndpointRef::default();
     Wanted {
@@ -115,6 +115,7 @@ pub fn wanted(host: Option<String>) -> Wanted {
         host,
         port: None,
         proof: None,
+        orders: false,
     }
 }
 

@@ -65,7 +65,8 @@ impl Place {
 }
 
 impl Certifying {
-    /// Certificates for the first endpoint of `venue`. What the user has brought is shown from now on.
+    /// Certificates for the first endpoint of `venue`. What the user has brought is shown from now on, and
+    /// relays are told if any are to be ordered.
     pub(crate) fn new(
         how: Certificates,
         venue: Arc<Venue>,
@@ -78,8 +79,14 @@ impl Certifying {
             standing,
             announcements,
         };
-        if let (Certificates::Brought { first, .. }, Some(endpoint)) = (&how, place.endpoint()) {
-            endpoint.show_brought(first.clone());
+        match (&how, place.endpoint()) {
+            (Certificates::Brought { first, .. }, Some(endpoint)) => {
+                endpoint.show_brought(first.clone());
+            }
+            (Certificates::Issued(_), Some(endpoint)) if endpoint.ends_tls() => {
+                endpoint.will_order();
+            }
+            _ => {}
         }
         Self { how, place, clock }
     }

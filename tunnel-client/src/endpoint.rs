@@ -52,6 +52,8 @@ pub struct Endpoint {
     /// Whether the user has brought the certificate: then no other is made.
     is_brought: AtomicBool,
     visitor_tls: Arc<ServerConfig>,
+    /// Whether certificates are ordered for it here, if a relay lets this process do so.
+    orders: AtomicBool,
     answers: Answers,
 }
 
@@ -82,6 +84,7 @@ impl Endpoint {
             visitor_tls: visitor_tls(certificates.clone(), alpn, clock)?,
             certificates,
             is_brought: AtomicBool::new(false),
+            orders: AtomicBool::new(false),
             answers: Answers::default(),
         })
     }
@@ -133,6 +136,7 @@ impl Endpoint {
             host,
             port: None,
             proof,
+            orders: self.orders.load(Ordering::Relaxed),
         })
     }
 
@@ -167,6 +171,11 @@ impl Endpoint {
     /// What certificate authorities are shown who come to look.
     pub(crate) fn answers(&self) -> &Answers {
         &self.answers
+    }
+
+    /// Certificates are ordered for it here: relays are told so from the next wish on.
+    pub(crate) fn will_order(&self) {
+        self.orders.store(true, Ordering::Relaxed);
     }
 
     /// At which names visitors come, by link, now and at each change.

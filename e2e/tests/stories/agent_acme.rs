@@ -176,6 +176,32 @@ async fn of_two_replicas_one_orders_and_both_show_what_it_got() {
     assert_eq!((town.pebble.accounts(), town.pebble.orders()), (1, 1));
 }
 
+#[rstest]
+#[tokio::test]
+async fn a_replica_that_orders_gets_a_certificate_though_one_that_does_not_was_here_first(
+    #[values(true, false)] is_second_identity: bool,
+) {
+    let town = Town::new(Rules::default()).await;
+    let (key, local) = (new_key(), town.origin.address);
+    let first = if is_second_identity {
+        let mut config = config(Over::Quic, &town.relay, new_key(), local);
+        let local = local.to_string().parse().expect("a service");
+        config.second = Some(EndpointConfig {
+            name: EndpointRef::secondary(),
+            ..EndpointConfig::new(same_key(&key), local)
+        });
+        start(config)
+    } else {
+        start(config(Over::Quic, &town.relay, same_key(&key), local))
+    };
+    first
+        .serves_endpoints(1 + usize::from(is_second_identity))
+        .await;
+    let second = town.agent(Over::H2, &key);
+    is_trusted(&second).await;
+    assert_eq!((town.pebble.accounts(), town.pebble.orders()), (1, 1));
+}
+
 #[tokio::test]
 async fn all_relays_know_that_an_authority_comes_wherever_the_name_leads() {
     let town = Town::new(Rules::default()).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use e2e::agent::{new_key, same_key};
 use e2e::arrival::{Arrival, arrival, knock, rounds};
 use e2e::hello::hello_with;
-use e2e::peer::{Peer, PeerControl, connect, hello as agents};
+use e2e::peer::{Peer, PeerControl, connect, hello as agents, wanted};
 use e2e::poll::soon;
 use e2e::relay::{Relay, relay, relay_for, relay_with};
 use e2e::transport::Over;
@@ -17,7 +17,7 @@ use rstest::rstest;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tunnel_common::wire::code::Code;
-use tunnel_common::wire::frame::{Frame, Granted, Hello, Outcome, Welcome};
+use tunnel_common::wire::frame::{Frame, Granted, Hello, Outcome, Wanted, Welcome};
 
 const ACME_TLS: &[u8] = b"acme-tls/1";
 const MISSING_EXTENSION: u8 = 109;
@@ -36,6 +36,20 @@ async fn stage() -> Relay {
         config.timeouts.pong = NEVER;
     });
     relay.await
+}
+
+/// What an agent says first that would order certificates.
+fn orderers(instance: u8, epoch: u64) -> Hello {
+    let mut hello = agents(instance, epoch);
+    hello.wanted = vec![that_orders(true)];
+    hello
+}
+
+fn that_orders(orders: bool) -> Wanted {
+    Wanted {
+        orders,
+        ..wanted(None)
+    }
 }
 
 /// An agent made by hand that serves.
@@ -95,6 +109,14 @@ impl Served {
             _ = self.peer.accepts() => panic!("a visit"),
             _ = rounds(&mut self.control, 20) => {}
         }
+    }
+
+    /// Wishes anew, to order certificates or not; gives the answer.
+    async fn wishes(&mut self, rev: u64, orders: bool) -> (u64, Vec<Granted>) {
+        let wanted = vec![that_orders(orders)];
+        let frame = Frame::Wanted { rev, wanted };
+        self.control.writer.send(&frame).await.expect("sends");
+        self.granted().await
     }
 
     /// Waits for what the relay grants anew.
@@ -191,8 +213,8 @@ async fn of_two_replicas_those_that_wait_for_the_challenge_get_it_each_in_turn(
     #[values(Over::Quic, Over::H2)] over: Over,
 ) {
     let (relay, key) = (stage().await, new_key());
-    let mut first = serving(over, &relay, &key, agents(1, 0)).await;
-    let mut second = serving(over, &relay, &key, agents(2, 0)).await;
+    let mut first = serving(over, &relay, &key, orderers(1, 0)).await;
+    let mut second = serving(over, &relay, &key, orderers(2, 0)).await;
     first.is_asked().await;
     let host = first.host();
     let hello = challenge(&host);
@@ -311,9 +333,9 @@ async fn the_first_replica_leads_and_when_it_has_gone_the_second_is_told_that_it
     #[values(true, false)] says_goodbye: bool,
 ) {
     let (relay, key) = (relay().await, new_key());
-    let mut first = serving(over, &relay, &key, agents(1, 0)).await;
-    let mut second = serving(over, &relay, &key, agents(2, 0)).await;
-    let third = serving(over, &relay, &key, agents(3, 0)).await;
+    let mut first = serving(over, &relay, &key, orderers(1, 0)).await;
+    let mut second = serving(over, &relay, &key, orderers(2, 0)).await;
+    let third = serving(over, &relay, &key, orderers(3, 0)).await;
     assert!(leads(&first.welcome.granted));
     assert!(!leads(&second.welcome.granted));
     assert!(!leads(&third.welcome.granted));
@@ -327,7 +349,7 @@ async fn the_first_replica_leads_and_when_it_has_gone_the_second_is_told_that_it
     let (rev, granted) = second.granted().await;
     assert_eq!(rev, 1, "the answer to the same wishes");
     assert!(leads(&granted));
-    let back = serving(over, &relay, &key, agents(1, 1)).await;
+    let back = serving(over, &relay, &key, orderers(1, 1)).await;
     assert!(!leads(&back.welcome.granted));
 }
 
@@ -338,13 +360,36 @@ async fn a_process_that_takes_over_from_itself_leads_on_and_nobody_else_is_told_
     #[values(Over::Quic, Over::H2)] after: Over,
 ) {
     let (relay, key) = (stage().await, new_key());
-    let old = serving(before, &relay, &key, agents(1, 0)).await;
-    let mut other = serving(before, &relay, &key, agents(2, 0)).await;
-    let new = serving(after, &relay, &key, agents(1, 1)).await;
+    let old = serving(before, &relay, &key, orderers(1, 0)).await;
+    let mut other = serving(before, &relay, &key, orderers(2, 0)).await;
+    let new = serving(after, &relay, &key, orderers(1, 1)).await;
     assert!(leads(&new.welcome.granted));
     assert_eq!(old.peer.closed_with().await, Code::Replaced);
     assert_eq!(rounds(&mut other.control, 20).await, []);
     new.peer.close();
     let (_, granted) = other.granted().await;
+    assert!(leads(&granted));
+}
+
+#[rstest]
+#[tokio::test]
+async fn only_a_replica_that_would_order_certificates_leads_and_it_may_wish_otherwise(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let (relay, key) = (stage().await, new_key());
+    let mut first = serving(over, &relay, &key, agents(1, 0)).await;
+    let mut second = serving(over, &relay, &key, orderers(2, 0)).await;
+    let mut third = serving(over, &relay, &key, orderers(3, 0)).await;
+    assert!(!leads(&first.welcome.granted));
+    assert!(leads(&second.welcome.granted));
+    assert!(!leads(&third.welcome.granted));
+    let (rev, granted) = second.wishes(2, false).await;
+    assert!(rev == 2 && !leads(&granted));
+    let (_, granted) = third.granted().await;
+    assert!(leads(&granted));
+    let (rev, granted) = first.wishes(2, true).await;
+    assert!(rev == 2 && !leads(&granted), "the third stays it");
+    third.peer.close();
+    let (_, granted) = first.granted().await;
     assert!(leads(&granted));
 }

@@ -128,6 +128,9 @@ pub struct Wanted {
     /// The key that the endpoint is named after, if it is not the one that the handshake proved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<Proof>,
+    /// Whether this process would order certificates for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub orders: bool,
 }
 
 /// A certificate, and a signature by its key that is good for one connection; see `proof`.
@@ -359,11 +362,23 @@ mod tests {
                 host: None,
                 port: None,
                 proof: None,
+                orders: false,
             }],
         });
         let json = r#"{"type":"Hello","instance":"07070707070707070707070707070707","epoch":3,"slot":0,"slots":1,"agent_version":"0.1.0","features":[],"rev":1,"wanted":[{"ref":"main","kind":"https"}]}"#;
         assert_eq!(serde_json::to_string(&hello).expect("serialises"), json);
         assert_eq!(parse(json).expect("parses"), hello);
+    }
+
+    #[test]
+    fn a_wish_says_that_certificates_would_be_ordered_and_else_nothing_about_them() {
+        let json = r#"{"ref":"main","kind":"https"}"#;
+        let mut wish: Wanted = serde_json::from_str(json).expect("parses");
+        assert!(!wish.orders);
+        wish.orders = true;
+        let json = r#"{"ref":"main","kind":"https","orders":true}"#;
+        assert_eq!(serde_json::to_string(&wish).expect("serialises"), json);
+        assert_eq!(serde_json::from_str::<Wanted>(json).expect("parses"), wish);
     }
 
     #[test]

@@ -113,6 +113,7 @@ mod tests {
             host,
             port: None,
             proof: None,
+            orders: false,
         }
     }
 

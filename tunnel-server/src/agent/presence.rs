@@ -22,7 +22,7 @@ use super::claims::{Claimed, hosts_of, is_of, refusal, refuse, refuse_all};
 use super::grant::{Claim, MAX_ENDPOINTS, grant, too_many};
 use super::held::Held;
 use super::identity::Identity;
-use super::registry::core::{JoinError, Place};
+use super::registry::core::{JoinError, Place, Service};
 use super::right::Right;
 use super::tunnel::Tunnel;
 use crate::admission::Applicant;
@@ -371,8 +371,11 @@ impl Presence {
             let grants = claims.iter().zip(&mut granted);
             let mut own = grants.filter(|(claim, _)| claim.id == Ok(*id));
             let served = own.find(|(_, granted)| matches!(granted.outcome, Outcome::Urls(_)));
-            let endpoint = served.as_ref().map(|(_, granted)| granted.endpoint.clone());
-            let Err(error) = membership.serve(endpoint) else {
+            let service = served.as_ref().map(|(claim, granted)| Service {
+                endpoint: granted.endpoint.clone(),
+                orders: claim.wish.orders,
+            });
+            let Err(error) = membership.serve(service) else {
                 continue;
             };
             match served {

@@ -79,7 +79,7 @@ impl Candidate {
             tunnel: serving.tunnel.tunnel.clone(),
             instance: serving.instance,
             right: serving.tunnel.right.clone(),
-            endpoint: serving.endpoint.clone(),
+            endpoint: serving.service.endpoint.clone(),
         }
     }
 

@@ -3,8 +3,9 @@
 //! * An agent's name is served exactly while one of its tunnels serves.
 //! * Within one instance (process) a tunnel of a higher epoch that begins to serve takes the place
 //!   of all lower ones; a lower one comes too late.
-//! * Different instances of one key are equal replicas, of which one leads: the first that began to serve,
-//!   for as long as any of its tunnels serves, and then that of the oldest tunnel that does.
+//! * Different instances of one key are equal replicas. Of those that would order certificates one leads:
+//!   the first that began to serve, for as long as any of its tunnels serves and would order, and then that
+//!   of the oldest tunnel that does.
 //! * Two keys with one label can not both be reached by it: the later is refused.
 
 use std::cmp::Reverse;
@@ -41,6 +42,15 @@ impl From<&Hello> for Place {
     }
 }
 
+/// What a tunnel serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Service {
+    /// What the agent calls the endpoint.
+    pub(crate) endpoint: EndpointRef,
+    /// Whether its process would order certificates for it.
+    pub(crate) orders: bool,
+}
+
 /// Why a tunnel may not join, or not serve.
 #[derive(Debug, thiserror::Error, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -69,8 +79,8 @@ pub(crate) struct Serving<'a, T> {
     pub(crate) tunnel: &'a T,
     /// The agent's process.
     pub(crate) instance: Instance,
-    /// What the agent calls the endpoint.
-    pub(crate) endpoint: &'a EndpointRef,
+    /// What it serves.
+    pub(crate) service: &'a Service,
 }
 
 /// Who is connected. `T` is a tunnel.
@@ -87,7 +97,7 @@ struct Agent<T> {
     id: ClientId,
     /// In the order in which they entered.
     members: Vec<Member<T>>,
-    /// The process that leads, while anybody serves.
+    /// The process that leads, while anybody serves that would order certificates.
     leader: Option<Instance>,
 }
 
@@ -97,7 +107,18 @@ struct Member<T> {
     place: Place,
     tunnel: T,
     /// What it serves, if it does.
-    endpoint: Option<EndpointRef>,
+    service: Option<Service>,
+}
+
+impl<T> Member<T> {
+    fn serves(&self) -> bool {
+        self.service.is_some()
+    }
+
+    /// Whether it serves, and its process would order certificates.
+    fn orders(&self) -> bool {
+        self.service.as_ref().is_some_and(|service| service.orders)
+    }
 }
 
 impl<T> Agent<T> {
@@ -114,7 +135,7 @@ impl<T> Agent<T> {
             let is_own = member.place.instance == place.instance;
             let rank = match () {
                 () if member.place == place => 0,
-                () if member.endpoint.is_none() => 1,
+                () if !member.serves() => 1,
                 () if is_own && member.place.epoch < place.epoch => 2,
                 () => 3,
             };
@@ -127,8 +148,8 @@ impl<T> Agent<T> {
 
     /// Finds out who leads, after a change.
     fn elect(&mut self) {
-        let serving = self.members.iter().filter(|m| m.endpoint.is_some());
-        let mut processes = serving.map(|member| member.place.instance);
+        let ordering = self.members.iter().filter(|member| member.orders());
+        let mut processes = ordering.map(|member| member.place.instance);
         let oldest = processes.clone().next();
         let still = self.leader.filter(|leader| processes.any(|p| p == *leader));
         self.leader = still.or(oldest);
@@ -166,11 +187,10 @@ impl<T> Core<T> {
         if agent.id != id {
             return Err(JoinError::LabelTaken);
         }
-        let serving = |member: &&Member<T>| member.endpoint.is_some();
         if agent
             .members
             .iter()
-            .filter(serving)
+            .filter(|member| member.serves())
             .any(|member| is_newer(member.place, place))
         {
             return Err(JoinError::Outdated);
@@ -183,19 +203,19 @@ impl<T> Core<T> {
             serial,
             place,
             tunnel,
-            endpoint: None,
+            service: None,
         });
         agent.elect();
         Ok(Entered { serial, displaced })
     }
 
-    /// Lets a tunnel serve `endpoint`, or nothing. Gives the tunnels whose place it took, which are
+    /// Lets a tunnel serve this, or nothing. Gives the tunnels whose place it took, which are
     /// no longer members.
     pub(crate) fn serve(
         &mut self,
         label: Label,
         serial: Serial,
-        endpoint: Option<EndpointRef>,
+        service: Option<Service>,
     ) -> Result<Vec<T>, JoinError> {
         let agent = self.agents.get_mut(&label).ok_or(JoinError::Outdated)?;
         let this = agent
@@ -204,12 +224,12 @@ impl<T> Core<T> {
             .find(|member| member.serial == serial);
         let this = this.ok_or(JoinError::Outdated)?;
         let place = this.place;
-        let Some(endpoint) = endpoint else {
-            this.endpoint = None;
+        let Some(service) = service else {
+            this.service = None;
             agent.elect();
             return Ok(vec![]);
         };
-        let others = |member: &Member<T>| member.serial != serial && member.endpoint.is_some();
+        let others = |member: &Member<T>| member.serial != serial && member.serves();
         if agent
             .members
             .iter()
@@ -223,7 +243,7 @@ impl<T> Core<T> {
         let displaced = displaced.map(|member| member.tunnel).collect();
         for member in &mut agent.members {
             if member.serial == serial {
-                member.endpoint = Some(endpoint.clone());
+                member.service = Some(service.clone());
             }
         }
         agent.elect();
@@ -253,7 +273,7 @@ impl<T> Core<T> {
                 Some(Serving {
                     tunnel: &member.tunnel,
                     instance: member.place.instance,
-                    endpoint: member.endpoint.as_ref()?,
+                    service: member.service.as_ref()?,
                 })
             })
         })
@@ -268,11 +288,10 @@ impl<T> Core<T> {
         let members = self.members(label);
         let this = members.iter().find(|member| member.serial == serial);
         this.is_some_and(|this| {
-            let serves = |other: &Member<T>| other.endpoint.is_some();
             let mut own = members
                 .iter()
                 .filter(|other| other.place.instance == this.place.instance);
-            own.any(serves)
+            own.any(Member::serves)
         })
     }
 
@@ -287,17 +306,18 @@ impl<T> Core<T> {
         others.map(|member| &member.tunnel)
     }
 
-    /// The process that leads the agent with this label; nobody if none serves.
+    /// The process that leads the agent with this label; nobody if none serves that would order.
     pub(crate) fn leader(&self, label: Label) -> Option<Instance> {
         self.agents.get(&label)?.leader
     }
 
-    /// What this tunnel serves, if its process leads.
+    /// What this tunnel serves, if its process leads and would order certificates for that.
     pub(crate) fn leads(&self, label: Label, serial: Serial) -> Option<&EndpointRef> {
         let leader = self.leader(label)?;
         let members = self.members(label).iter();
         let mut own = members.filter(|m| m.serial == serial && m.place.instance == leader);
-        own.next()?.endpoint.as_ref()
+        let service = own.next()?.service.as_ref();
+        Some(&service.filter(|service| service.orders)?.endpoint)
     }
 
     /// How many agents are connected.

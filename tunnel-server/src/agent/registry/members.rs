@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tunnel_common::identity::{ClientId, Label};
 use tunnel_common::wire::frame::EndpointRef;
 
-use super::core::{Core, JoinError, Place, Serial};
+use super::core::{Core, JoinError, Place, Serial, Service};
 use super::lock::Lock;
 
 /// What a tunnel is told about its places.
@@ -115,13 +115,13 @@ pub(crate) struct Membership<T: Seated, L: Lock<Core<T>>> {
 }
 
 impl<T: Seated, L: Lock<Core<T>>> Membership<T, L> {
-    /// From now on visits come for this endpoint, or for none. Tunnels that this one takes the place of
+    /// From now on visits come for this, or for nothing. Tunnels that this one takes the place of
     /// lose it. Those of other processes are told: this may be what came after one that was killed.
-    pub(crate) fn serve(&self, endpoint: Option<EndpointRef>) -> Result<(), JoinError> {
+    pub(crate) fn serve(&self, service: Option<Service>) -> Result<(), JoinError> {
         let label = self.id.label();
         let displaced = self.members.change(label, |core| {
-            let begins = endpoint.is_some() && !core.process_serves(label, self.serial);
-            let displaced = core.serve(label, self.serial, endpoint)?;
+            let begins = service.is_some() && !core.process_serves(label, self.serial);
+            let displaced = core.serve(label, self.serial, service)?;
             if begins {
                 core.replicas(label, self.serial).for_each(T::meets_replica);
             }

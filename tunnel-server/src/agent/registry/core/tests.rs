@@ -14,8 +14,10 @@ fn place(instance: u8, epoch: u64) -> Place {
     }
 }
 
-fn main_endpoint() -> Option<EndpointRef> {
-    Some(EndpointRef::default())
+/// The main endpoint, for which its process would order certificates or not.
+fn main_endpoint(orders: bool) -> Option<Service> {
+    let endpoint = EndpointRef::default();
+    Some(Service { endpoint, orders })
 }
 
 type Tunnels = Core<&'static str>;
@@ -34,7 +36,7 @@ fn join(
     name: &'static str,
 ) -> Result<(Serial, Vec<&'static str>), JoinError> {
     let entered = core.enter(id, place, name)?;
-    let mut displaced = core.serve(id.label(), entered.serial, main_endpoint())?;
+    let mut displaced = core.serve(id.label(), entered.serial, main_endpoint(true))?;
     displaced.extend(entered.displaced);
     Ok((entered.serial, displaced))
 }
@@ -58,7 +60,7 @@ fn a_tunnel_that_serves_nothing_gets_no_visits_and_displaces_nobody() {
     let waiting = core.enter(id(1), place(1, 1), "waiting").expect("enters");
     assert_eq!(waiting.displaced, None);
     assert_eq!(serving(&core, id(1)), ["serving"]);
-    let displaced = core.serve(id(1).label(), waiting.serial, main_endpoint());
+    let displaced = core.serve(id(1).label(), waiting.serial, main_endpoint(true));
     assert_eq!(displaced, Ok(vec!["serving"]));
     assert_eq!(serving(&core, id(1)), ["waiting"]);
     assert_eq!(core.serve(id(1).label(), waiting.serial, None), Ok(vec![]));
@@ -70,12 +72,13 @@ fn a_renamed_endpoint_is_never_out_of_service() {
     let mut core = Core::default();
     let (serial, _) = join(&mut core, id(1), place(1, 0), "tunnel").expect("joins");
     let renamed = EndpointRef::try_from("web".to_owned()).expect("a ref");
-    assert_eq!(
-        core.serve(id(1).label(), serial, Some(renamed.clone())),
-        Ok(vec![])
-    );
+    let service = Service {
+        endpoint: renamed.clone(),
+        orders: false,
+    };
+    assert_eq!(core.serve(id(1).label(), serial, Some(service)), Ok(vec![]));
     let served: Vec<_> = core.serving(id(1).label()).collect();
-    assert_eq!(served[0].endpoint, &renamed);
+    assert_eq!(served[0].service.endpoint, renamed);
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn a_reconnect_displaces_and_the_death_of_the_old_tunnel_removes_nothing_else() 
     assert_eq!(displaced, ["old"]);
     core.leave(id(1).label(), old);
     assert_eq!(serving(&core, id(1)), ["new"]);
-    let late_wish = core.serve(id(1).label(), old, main_endpoint());
+    let late_wish = core.serve(id(1).label(), old, main_endpoint(true));
     assert_eq!(
         late_wish,
         Err(JoinError::Outdated),
@@ -222,9 +225,9 @@ fn the_first_process_that_serves_leads_while_any_of_its_tunnels_does() {
     let (first, _) = join(&mut core, id(1), slot(1, 0, 0), "first").expect("joins");
     let (second, _) = join(&mut core, id(1), slot(1, 0, 1), "second").expect("joins");
     let (other, _) = join(&mut core, id(1), place(2, 0), "other").expect("joins");
-    let served = core.serve(label, waiting.serial, main_endpoint());
+    let served = core.serve(label, waiting.serial, main_endpoint(true));
     assert_eq!((served, leader(&core)), (Ok(vec![]), Some(1)));
-    assert_eq!(core.leads(label, second), main_endpoint().as_ref());
+    assert_eq!(core.leads(label, second), Some(&EndpointRef::default()));
     assert_eq!(core.leads(label, other), None);
     core.leave(label, first);
     assert_eq!(leader(&core), Some(1));
@@ -240,7 +243,7 @@ fn a_process_that_takes_over_from_itself_goes_on_leading() {
     core.leave(id(1).label(), old);
     assert_eq!(leader(&core), Some(1));
     let served = core.leads(id(1).label(), new);
-    assert_eq!(served, main_endpoint().as_ref());
+    assert_eq!(served, Some(&EndpointRef::default()));
 }
 
 #[test]
@@ -270,4 +273,49 @@ fn who_is_put_out_of_a_full_house_leads_no_more() {
     join(&mut core, id(1), place(3, 0), "third").expect("joins");
     assert_eq!(serving(&core, id(1)), ["second", "third"]);
     assert_eq!(leader(&core), Some(2));
+}
+
+/// Serves by a tunnel that is there, or changes what it serves.
+fn serve(core: &mut Tunnels, serial: Serial, orders: bool) {
+    let served = core.serve(id(1).label(), serial, main_endpoint(orders));
+    assert_eq!(served, Ok(vec![]));
+}
+
+#[test]
+fn of_those_that_serve_only_one_that_would_order_leads() {
+    let mut core = Core::default();
+    let serials = [1, 2, 3].map(|number| {
+        let entered = core.enter(id(1), place(number, 0), "tunnel");
+        entered.expect("enters").serial
+    });
+    let [first, second, third] = serials;
+    serve(&mut core, first, false);
+    assert_eq!(leader(&core), None, "nobody would order");
+    assert_eq!(core.leads(id(1).label(), first), None);
+    serve(&mut core, third, true);
+    serve(&mut core, second, true);
+    assert_eq!(leader(&core), Some(3), "it came first of those");
+    core.leave(id(1).label(), third);
+    assert_eq!(leader(&core), Some(2));
+    core.leave(id(1).label(), second);
+    assert_eq!((leader(&core), serving(&core, id(1)).len()), (None, 1));
+}
+
+#[test]
+fn who_wishes_otherwise_may_lead_from_then_on_or_leads_no_more() {
+    let mut core = Core::default();
+    let label = id(1).label();
+    let (first, _) = join(&mut core, id(1), slot(1, 0, 0), "first").expect("joins");
+    let (beside, _) = join(&mut core, id(1), slot(1, 0, 1), "beside").expect("joins");
+    let (second, _) = join(&mut core, id(1), place(2, 0), "second").expect("joins");
+    serve(&mut core, first, false);
+    assert_eq!(leader(&core), Some(1), "another tunnel of it would order");
+    assert_eq!(core.leads(label, first), None, "this one would not");
+    assert_eq!(core.leads(label, beside), Some(&EndpointRef::default()));
+    serve(&mut core, beside, false);
+    assert_eq!(leader(&core), Some(2));
+    serve(&mut core, first, true);
+    assert_eq!(leader(&core), Some(2), "it stays");
+    serve(&mut core, second, false);
+    assert_eq!(leader(&core), Some(1));
 }

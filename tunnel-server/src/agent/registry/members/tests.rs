@@ -100,6 +100,20 @@ fn any_place() -> Place {
     }
 }
 
+/// The main endpoint, for which its process would mostly order certificates.
+fn any_service() -> Service {
+    Service {
+        endpoint: EndpointRef::default(),
+        orders: thread_rng().gen_bool(0.7),
+    }
+}
+
+/// The tunnel gets an answer, which says whether it leads.
+fn knows_who_leads(tunnel: &Tunnel, membership: &Membership<Tunnel, Locked>) {
+    let leads = membership.leads().is_some();
+    tunnel.0.with(|told| told.leads |= leads);
+}
+
 /// What is left of a tunnel that has come: its memberships that serve, and those that do not.
 #[derive(Debug)]
 struct Left {
@@ -118,10 +132,13 @@ fn come_and_perhaps_go(members: &Members<Tunnel, Locked>) -> Left {
             continue;
         };
         let serves = thread_rng().gen_bool(0.8);
-        match membership.serve(serves.then(EndpointRef::default)) {
+        match membership.serve(serves.then(any_service)) {
             Ok(()) if serves => {
-                let leads = membership.leads().is_some();
-                tunnel.0.with(|told| told.leads |= leads);
+                knows_who_leads(&tunnel, &membership);
+                // It may wish otherwise, unless it has lost its place.
+                if thread_rng().gen_bool(0.3) && membership.serve(Some(any_service())).is_ok() {
+                    knows_who_leads(&tunnel, &membership);
+                }
                 serving.push(membership);
             }
             _ => waiting.push(membership),
@@ -148,14 +165,18 @@ fn nobody_is_gone(members: &Members<Tunnel, Locked>) {
     }
 }
 
-/// Whoever looks, whenever, sees one process that leads if any serves, and it is one that does.
+/// Whoever looks, whenever, sees one process that leads if any serves that would order, and it is one of
+/// those.
 fn one_leads(members: &Members<Tunnel, Locked>) {
     for id in ids() {
         members.look(|core| {
-            let mut processes = core.serving(id.label()).map(|serving| serving.instance);
+            let ordering = core
+                .serving(id.label())
+                .filter(|serving| serving.service.orders);
+            let mut processes = ordering.map(|serving| serving.instance);
             match core.leader(id.label()) {
                 Some(leader) => assert!(processes.any(|process| process == leader)),
-                None => assert_eq!(processes.count(), 0, "nobody leads those who serve"),
+                None => assert_eq!(processes.count(), 0, "nobody leads those who order"),
             }
         });
     }
