@@ -8,7 +8,7 @@ use e2e::agent::{new_key, same_key};
 use e2e::arrival::{Arrival, arrival, knock, rounds};
 use e2e::hello::hello_with;
 use e2e::peer::{Peer, PeerControl, connect, hello as agents, wanted};
-use e2e::poll::soon;
+use e2e::poll::{soon, until_ok};
 use e2e::relay::{Relay, relay, relay_for, relay_with};
 use e2e::transport::Over;
 use e2e::visitor::{say, tls_config};
@@ -274,18 +274,33 @@ async fn a_challenge_ends_with_its_tunnel_and_the_next_one_goes_to_the_other(
 
 #[rstest]
 #[tokio::test]
-async fn a_tunnel_that_takes_over_announces_anew(#[values(Over::Quic, Over::H2)] over: Over) {
+async fn a_tunnel_that_takes_over_is_asked_what_the_one_before_it_announced_and_no_replica_is(
+    #[values(Over::Quic, Over::H2)] before: Over,
+    #[values(Over::Quic, Over::H2)] after: Over,
+) {
     let (relay, key) = (stage().await, new_key());
-    let mut old = serving(over, &relay, &key, agents(1, 0)).await;
+    let mut old = serving(before, &relay, &key, agents(1, 0)).await;
+    let mut replica = serving(before, &relay, &key, agents(2, 0)).await;
     let host = old.host();
     let hello = challenge(&host);
     old.announces(&host, LONG).await;
-    let mut new = serving(over, &relay, &key, agents(1, 1)).await;
-    assert_eq!(old.peer.closed_with().await, Code::Replaced);
-    is_refused(relay.public, &hello, NO_APPLICATION_PROTOCOL).await;
-    new.announces(&host, LONG).await;
+    let mut new = serving(after, &relay, &key, agents(1, 1)).await;
     let _visitor = authority(relay.public, &hello).await;
     new.is_challenged_with(&hello).await;
+    assert_eq!(old.peer.closed_with().await, Code::Replaced);
+    new.announces(&host, 0).await;
+    is_refused(relay.public, &hello, NO_APPLICATION_PROTOCOL).await;
+    new.announces(&host, LONG).await;
+    new.peer.close();
+    until_ok("nobody is asked", async || {
+        let said = say(relay.public, &hello).await?;
+        match said[..] {
+            [21, 3, 3, 0, 2, 2, NO_APPLICATION_PROTOCOL] => Ok(()),
+            _ => Err(std::io::Error::other("somebody is")),
+        }
+    })
+    .await;
+    replica.has_no_visits().await;
 }
 
 #[rstest]

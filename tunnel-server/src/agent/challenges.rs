@@ -15,10 +15,10 @@ pub(crate) const MAX_CHALLENGES: usize = 32;
 pub(crate) const MAX_PENDING: Duration = Duration::from_secs(600);
 
 /// What one tunnel has announced.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Challenges(HashMap<Hostname, Pending>);
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Pending {
     until: Instant,
     /// When it was asked last, counted by host; 0 before.
@@ -60,6 +60,17 @@ impl Challenges {
     pub(crate) fn turn(&self, host: &Hostname, now: Instant) -> Option<u64> {
         let pending = self.0.get(host)?;
         (pending.until > now).then_some(pending.turn)
+    }
+
+    /// Takes over what is pending at `from` for as long as it is there. What was announced here too stays as it
+    /// is, and beyond [`MAX_CHALLENGES`] nothing is taken.
+    pub(crate) fn inherit(&mut self, from: &Self, now: Instant) {
+        self.0.retain(|_, pending| pending.until > now);
+        for (host, pending) in from.0.iter().filter(|(_, pending)| pending.until > now) {
+            if self.0.len() < MAX_CHALLENGES {
+                self.0.entry(host.clone()).or_insert(*pending);
+            }
+        }
     }
 
     /// It is asked at `host`, which is that host's turn number `turn`.
@@ -115,6 +126,43 @@ mod tests {
         assert_eq!(challenges.turn(&here, Instant::now()), Some(7));
         advance(MINUTE).await;
         assert_eq!(challenges.turn(&here, Instant::now()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_pending_is_inherited_and_what_is_over_or_known_or_too_much_is_not() {
+        let (mut old, mut new) = (Challenges::default(), Challenges::default());
+        let hosts = ["over.example", "known.example", "pending.example"].map(host);
+        for (at, lasts) in hosts.iter().zip([MINUTE, 3 * MINUTE, 2 * MINUTE]) {
+            let announced = old.announce(at.clone(), lasts, Instant::now());
+            assert_eq!(announced, Ok(()));
+            old.asked(at, 7);
+        }
+        advance(MINUTE).await;
+        let announced = new.announce(hosts[1].clone(), MINUTE, Instant::now());
+        assert_eq!(announced, Ok(()));
+        new.inherit(&old, Instant::now());
+        let turns = |now| hosts.each_ref().map(|host| new.turn(host, now));
+        assert_eq!(turns(Instant::now()), [None, Some(0), Some(7)]);
+        advance(MINUTE).await;
+        assert_eq!(
+            turns(Instant::now()),
+            [None; 3],
+            "for no longer than before"
+        );
+
+        let mut full = Challenges::default();
+        for number in 0..MAX_CHALLENGES {
+            let announced = full.announce(
+                host(&format!("host{number}.example")),
+                MINUTE,
+                Instant::now(),
+            );
+            assert_eq!(announced, Ok(()));
+        }
+        let announced = new.announce(hosts[0].clone(), MINUTE, Instant::now());
+        assert_eq!(announced, Ok(()));
+        full.inherit(&new, Instant::now());
+        assert_eq!(full.0.len(), MAX_CHALLENGES);
     }
 
     #[tokio::test(start_paused = true)]

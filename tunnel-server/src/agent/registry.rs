@@ -47,6 +47,10 @@ impl Seated for Holder {
         self.tunnel.loses_place();
     }
 
+    fn inherits(&self, from: &Self) {
+        self.tunnel.inherits(&from.tunnel);
+    }
+
     fn meets_replica(&self) {
         self.tunnel.doubt();
     }

@@ -104,6 +104,15 @@ impl Tunnel {
         self.challenges(|challenges| challenges.turn(host, now).is_some())
     }
 
+    /// Takes over the challenges that wait at another tunnel of its process, whose place it takes: the agent
+    /// may not have announced them here yet.
+    pub(crate) fn inherits(&self, from: &Self) {
+        // One lock after the other.
+        let pending = from.challenges(|challenges| challenges.clone());
+        let now = Instant::now();
+        self.challenges(|challenges| challenges.inherit(&pending, now));
+    }
+
     /// How many visits run over it.
     pub(crate) fn visits_in_flight(&self) -> usize {
         self.visits.len()

@@ -20,6 +20,9 @@ pub(crate) trait Seated: Clone {
     /// Another tunnel has got one of its.
     fn loses_place(&self);
 
+    /// It takes the place of another tunnel of its process, and with it the challenges that wait there.
+    fn inherits(&self, from: &Self);
+
     /// Another process of its agent has begun to serve.
     fn meets_replica(&self);
 
@@ -122,6 +125,8 @@ impl<T: Seated, L: Lock<Core<T>>> Membership<T, L> {
         let displaced = self.members.change(label, |core| {
             let begins = service.is_some() && !core.process_serves(label, self.serial);
             let displaced = core.serve(label, self.serial, service)?;
+            // Before anybody looks: the agent may not have announced anything on this one yet.
+            displaced.iter().for_each(|old| self.tunnel.inherits(old));
             if begins {
                 core.replicas(label, self.serial).for_each(T::meets_replica);
             }

@@ -36,8 +36,9 @@ type Locked = Mutex<Core<Tunnel>>;
 #[derive(Clone, Debug)]
 struct Tunnel(Arc<Mutex<Told>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Told {
+    instance: Instance,
     seats: Seats,
     is_retired: bool,
     /// That its process leads, when it began to serve or later.
@@ -47,8 +48,18 @@ struct Told {
 }
 
 impl Tunnel {
-    fn new() -> Self {
-        Self(Arc::new(Mutex::new(Told::default())))
+    fn new(instance: Instance) -> Self {
+        Self(Arc::new(Mutex::new(Told {
+            instance,
+            seats: Seats::default(),
+            is_retired: false,
+            leads: false,
+            is_gone: false,
+        })))
+    }
+
+    fn instance(&self) -> Instance {
+        self.0.with(|told| told.instance)
     }
 
     fn stays(&self, change: impl FnOnce(&mut Seats) -> Stay) {
@@ -74,6 +85,10 @@ impl Seated for Tunnel {
 
     fn loses_place(&self) {
         self.stays(Seats::lost);
+    }
+
+    fn inherits(&self, from: &Self) {
+        assert_eq!(self.instance(), from.instance(), "of another process");
     }
 
     fn meets_replica(&self) {}
@@ -124,7 +139,8 @@ struct Left {
 
 /// A tunnel comes for one id or both, serves or does not, and stays or goes.
 fn come_and_perhaps_go(members: &Members<Tunnel, Locked>) -> Left {
-    let (place, tunnel) = (any_place(), Tunnel::new());
+    let place = any_place();
+    let tunnel = Tunnel::new(place.instance);
     let keys = thread_rng().gen_range(1..=2);
     let (mut serving, mut waiting) = (vec![], vec![]);
     for id in ids().into_iter().take(keys) {
