@@ -26,7 +26,8 @@
 //!   own, which vouches for relays and servers.
 //! * `netsim` (Linux) is a bad network: two namespaces, and a line between them with delay, loss,
 //!   rate, black holes and a NAT.
-//! * [`poll`] waits for what no event announces; [`panics`] counts those that a runtime swallows.
+//! * [`poll`] waits for what no event announces; [`panics`] counts those that a runtime swallows;
+//!   [`log`] is what the libraries say.
 //!
 //! Every port is 0, nothing sleeps to be in time, and everything ends when it is dropped.
 
@@ -41,6 +42,7 @@ pub mod front;
 pub mod haproxy;
 pub mod held;
 pub mod hello;
+pub mod log;
 pub mod mock_ca;
 #[cfg(target_os = "linux")]
 pub mod netsim;

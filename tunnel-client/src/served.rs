@@ -11,6 +11,8 @@ pub(crate) struct Served {
     pub(crate) hosts: Vec<Hostname>,
     /// Who orders certificates for them.
     pub(crate) orderer: Orderer,
+    /// Which relay it is, by its own word: two links may lead to one.
+    pub(crate) relay: String,
 }
 
 /// Who orders certificates for names, by the word of a relay.
@@ -64,12 +66,16 @@ impl ServedByLink {
         hosts
     }
 
-    /// Who orders certificates for `host`: the first link decides that serves it now, as it does for every
-    /// replica with the same relays. `None` while no link does.
+    /// Who orders certificates for `host`: the relay of the first link decides that serves it now, as it does
+    /// for every replica with the same relays. It takes each link for a process of its own, so that one is
+    /// enough that it wants to order. `None` while no link serves the name.
     pub(crate) fn orderer(&self, host: &Hostname) -> Option<Orderer> {
-        let mut up = self.0.values().filter(|link| link.is_up);
-        let first = up.find(|link| link.served.hosts.contains(host));
-        first.map(|link| link.served.orderer)
+        let serves = |link: &&Link| link.is_up && link.served.hosts.contains(host);
+        let serving = || self.0.values().filter(serves).map(|link| &link.served);
+        let first = serving().next()?;
+        let mut of_one_relay = serving().filter(|served| served.relay == first.relay);
+        let is_ours = of_one_relay.any(|served| served.orderer == Orderer::Us);
+        Some(if is_ours { Orderer::Us } else { first.orderer })
     }
 }
 
@@ -82,9 +88,14 @@ mod tests {
     }
 
     fn served(names: &[&str], orderer: Orderer) -> Served {
+        served_by("a relay", names, orderer)
+    }
+
+    fn served_by(relay: &str, names: &[&str], orderer: Orderer) -> Served {
         Served {
             hosts: names.iter().map(|name| host(name)).collect(),
             orderer,
+            relay: relay.to_owned(),
         }
     }
 
@@ -106,7 +117,8 @@ mod tests {
         let shared = host("a.example");
         assert_eq!(by_link.orderer(&shared), None, "nobody serves it");
         by_link.put(0, served(&["a.example"], Orderer::Replica));
-        by_link.put(1, served(&["a.example", "b.example"], Orderer::Us));
+        let other = served_by("another", &["a.example", "b.example"], Orderer::Us);
+        by_link.put(1, other);
         assert_eq!(by_link.orderer(&shared), Some(Orderer::Replica));
         assert_eq!(by_link.orderer(&host("b.example")), Some(Orderer::Us));
         by_link.is_cut_off(0);
@@ -117,5 +129,18 @@ mod tests {
         );
         by_link.put(0, served(&["a.example"], Orderer::Nobody));
         assert_eq!(by_link.orderer(&shared), Some(Orderer::Nobody));
+    }
+
+    #[test]
+    fn of_two_links_to_one_relay_it_does_not_matter_which_one_leads() {
+        let (mut by_link, shared) = (ServedByLink::default(), host("a.example"));
+        by_link.put(0, served_by("one", &["a.example"], Orderer::Replica));
+        by_link.put(1, served_by("another", &["a.example"], Orderer::Us));
+        by_link.put(2, served_by("one", &["b.example"], Orderer::Us));
+        assert_eq!(by_link.orderer(&shared), Some(Orderer::Replica));
+        by_link.put(3, served_by("one", &["a.example"], Orderer::Us));
+        assert_eq!(by_link.orderer(&shared), Some(Orderer::Us));
+        by_link.is_cut_off(3);
+        assert_eq!(by_link.orderer(&shared), Some(Orderer::Replica));
     }
 }

@@ -1,12 +1,14 @@
 //! An agent gets certificates that browsers trust: the real pebble is the authority.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use e2e::agent::{Agent, config, config_of, new_key, same_key, start};
+use e2e::agent::{Agent, config, config_of, new_key, publish_as, same_key, start};
 use e2e::certified::{
     curl, is_certified, is_validated, issued, orders, shown_to_authorities, validated_relay,
 };
+use e2e::log::Log;
 use e2e::origin::http;
 use e2e::pebble::{Pebble, Rules, pebble};
 use e2e::poll::{eventually, soon, until_ok};
@@ -20,6 +22,7 @@ use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tunnel_client::config::{EndpointConfig, Issued};
+use tunnel_client::resolve::{Resolve, Resolving};
 use tunnel_common::acme::dial::{Dial, Dialling};
 use tunnel_common::acme::state::CertificateState;
 use tunnel_common::identity::KeyFingerprint;
@@ -200,6 +203,55 @@ async fn a_replica_that_orders_gets_a_certificate_though_one_that_does_not_was_h
     let second = town.agent(Over::H2, &key);
     is_trusted(&second).await;
     assert_eq!((town.pebble.accounts(), town.pebble.orders()), (1, 1));
+}
+
+/// One name leads to a place, but not before the story says so; an address is taken as it is.
+#[derive(Debug)]
+struct Late {
+    gate: Arc<Semaphore>,
+}
+
+impl Resolve for Late {
+    fn resolve<'a>(&'a self, host: &'a str, port: u16) -> Resolving<'a> {
+        Box::pin(async move {
+            if let Ok(ip) = host.parse::<IpAddr>() {
+                return Ok(vec![(ip, port).into()]);
+            }
+            let _permit = self.gate.acquire().await.map_err(std::io::Error::other)?;
+            Ok(vec![(Ipv4Addr::LOCALHOST, port).into()])
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_agent_with_two_links_to_one_relay_orders_whichever_of_them_leads() {
+    let (log, _logging) = Log::of_this_thread();
+    let town = Town::new(Rules {
+        validity: Duration::from_secs(12),
+        ..Rules::default()
+    });
+    let town = town.await;
+    // The second link comes first, and leads.
+    let relays = [&town.relay, &town.relay];
+    let mut config = config_of(Over::Quic, &relays, new_key(), town.origin.address);
+    let late = format!("late.example:{}", town.relay.api.port());
+    config.relays[0].address = late.parse().expect("an address");
+    let gate = Arc::new(Semaphore::new(0));
+    config.resolver = Arc::new(Late { gate: gate.clone() });
+    config.timeouts.resolve = Duration::from_secs(600);
+    orders(&mut config, town.issued());
+    let agent = start(config);
+    is_trusted(&agent).await;
+    let first = town.shown(&agent).await;
+    gate.add_permits(1);
+    eventually("both links serve", || log.with("tunnel serves").len() == 2).await;
+    until_ok("the certificate is renewed", async || {
+        match town.shown(&agent).await == first {
+            true => Err("the first"),
+            false => Ok(()),
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! Whether it is really the agent who answers at its public URL: anybody may ask, and it asks itself.
 
 use std::collections::HashSet;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,6 +8,7 @@ use std::time::Duration;
 
 use e2e::agent::{Agent, config, new_key, start};
 use e2e::forward_proxy::{SOURCE, microsocks};
+use e2e::log::Log;
 use e2e::origin::{Origin, http, origin};
 use e2e::pair::{publish, server};
 use e2e::poll::{eventually, soon};
@@ -21,7 +21,6 @@ use rustls::ServerConfig;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tracing_subscriber::util::SubscriberInitExt as _;
 use tunnel_client::config::Honesty;
 use tunnel_client::outward::{Outward, Proxies};
 use tunnel_client::resolve::{Resolve, Resolving};
@@ -220,30 +219,6 @@ const ALWAYS: Honesty = Honesty {
     local_names: true,
 };
 
-/// What this thread logs.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("not poisoned").write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// The lines with this text.
-    fn with(&self, text: &str) -> Vec<String> {
-        let bytes = self.0.lock().expect("not poisoned").clone();
-        let log = String::from_utf8(bytes).expect("UTF-8");
-        let lines = log.lines().filter(|line| line.contains(text));
-        lines.map(str::to_owned).collect()
-    }
-}
-
 /// Waits until the agent's first endpoint is, or is not, seen to be impersonated.
 async fn is_impersonated(agent: &Agent, wanted: bool) -> Published {
     let mut status = agent.status();
@@ -258,10 +233,7 @@ async fn is_impersonated(agent: &Agent, wanted: bool) -> Published {
 
 #[tokio::test]
 async fn an_agent_notices_that_somebody_answers_in_its_place_and_warns_once() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
-    let _logging = subscriber.with_ansi(false).finish().set_default();
+    let (log, _logging) = Log::of_this_thread();
     let (relay, origin, his) = (relay().await, http("x").await, new_key());
     let impostor = impostor(certificate(&his)).await;
     let (switch, mut config) = (

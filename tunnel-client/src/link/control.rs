@@ -7,7 +7,7 @@ use tracing::debug;
 use tunnel_common::escape::Escaped;
 use tunnel_common::stream::control::{ControlRecv, ControlSend};
 use tunnel_common::wire::control::{ControlError, ControlReader, ControlWriter};
-use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Wanted, Welcome};
+use tunnel_common::wire::frame::{Frame, Granted, Hello, Refused, Wanted};
 
 use super::connection::{Closed, Connection};
 use super::draining::Spread;
@@ -76,6 +76,8 @@ pub(crate) struct Control {
     writer: ControlWriter<ControlSend>,
     /// Whether certificate authorities can come to look through this relay.
     is_validated: bool,
+    /// Who the relay says that it is.
+    relay_id: String,
     /// What was granted last, if anything was asked for.
     granted: Option<Vec<Granted>>,
     /// What the relay said about its end when something else was waited for.
@@ -117,7 +119,7 @@ impl Control {
         connection: &Connection,
         hello: &Hello,
         timeouts: &Timeouts,
-    ) -> Result<(Self, Welcome), ControlFailure> {
+    ) -> Result<Self, ControlFailure> {
         let greeting = timeout(timeouts.welcome, greet(connection, hello));
         greeting.await.map_err(|_| ControlFailure::Timeout)?
     }
@@ -125,6 +127,11 @@ impl Control {
     /// Whether certificate authorities can come to look through this relay.
     pub(crate) fn is_validated(&self) -> bool {
         self.is_validated
+    }
+
+    /// Who the relay says that it is.
+    pub(crate) fn relay_id(&self) -> &str {
+        &self.relay_id
     }
 
     /// Tells the relay what we publish from now on, and waits for what it grants. Once for each
@@ -260,15 +267,13 @@ impl Control {
     }
 }
 
-async fn greet(
-    connection: &Connection,
-    hello: &Hello,
-) -> Result<(Control, Welcome), ControlFailure> {
+async fn greet(connection: &Connection, hello: &Hello) -> Result<Control, ControlFailure> {
     let (recv, send) = connection.control().await?;
     let mut control = Control {
         reader: ControlReader::new(recv),
         writer: ControlWriter::new(send),
         is_validated: false,
+        relay_id: String::new(),
         granted: None,
         drains: None,
         rate: FrameRate::new(Instant::now()),
@@ -282,7 +287,8 @@ async fn greet(
     match first {
         Some(Frame::Welcome(welcome)) => {
             control.is_validated = welcome.alpn_port.is_some();
-            Ok((control, welcome))
+            control.relay_id = welcome.relay_id;
+            Ok(control)
         }
         Some(Frame::Refused(refused)) => Err(ControlFailure::Refused(refused)),
         Some(_) => Err(ControlFailure::Protocol(

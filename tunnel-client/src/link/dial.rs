@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tracing::info;
 use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::wire::alpn;
-use tunnel_common::wire::frame::{Hello, Welcome};
+use tunnel_common::wire::frame::Hello;
 
 use super::belief::{Belief, TlsSettings};
 use super::connection::Connection;
@@ -57,8 +57,6 @@ pub(crate) struct Ready {
     pub(super) connection: Connection,
     /// Its control stream.
     pub(super) control: Control,
-    /// What the relay said.
-    pub(super) welcome: Welcome,
 }
 
 /// A connection to the relay, and its key if it is seen for the first time.
@@ -183,13 +181,12 @@ impl Dialler {
             Err(failures) => return DialError::of_way(way, failures).map(Err),
         };
         match Control::greet(&connection, hello, &self.timeouts).await {
-            Ok((control, welcome)) => {
+            Ok(control) => {
                 let ready = Ready {
                     way,
                     slot: hello.slot,
                     connection,
                     control,
-                    welcome,
                 };
                 Ok(Ok((ready, first_seen)))
             }

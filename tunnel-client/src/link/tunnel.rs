@@ -75,7 +75,6 @@ impl Tunnel {
             connection,
             slot,
             mut control,
-            welcome,
         } = ready;
         let exporter = connection.exporter().ok_or(TunnelError::Exporter)?;
         let asked = control.ask(link.wishes(&exporter)?, &link.venue.timeouts);
@@ -84,8 +83,8 @@ impl Tunnel {
             Ok(granted) => granted,
             Err(error) => return Err(root_cause(&connection, link, error.into()).await),
         };
-        let published = published(link, &granted, control.is_validated())?;
-        let (relay, relay_id) = (connection.target(), Escaped(&welcome.relay_id));
+        let published = published(link, &granted, &control)?;
+        let (relay, relay_id) = (connection.target(), Escaped(control.relay_id()));
         let transport = connection.transport();
         match slot {
             0 => info!(%relay, %relay_id, transport, "tunnel serves"),
@@ -195,7 +194,7 @@ async fn converse(
             // What others serve by now is not for this tunnel to say.
             News::Granted(_) if reins.retired.is_cancelled() => {}
             News::Granted(granted) => {
-                link.is_serving(published(link, &granted, control.is_validated())?);
+                link.is_serving(published(link, &granted, control)?);
             }
             News::Draining(spread) => {
                 info!("the relay is about to stop");
@@ -229,7 +228,7 @@ async fn root_cause(connection: &Connection, link: &Link, error: TunnelError) ->
 fn published(
     link: &Link,
     granted: &[Granted],
-    is_validated: bool,
+    control: &Control,
 ) -> Result<Vec<Published>, TunnelError> {
     let mut published = vec![];
     for endpoint in &link.venue.endpoints {
@@ -237,11 +236,17 @@ fn published(
         match grant::urls(name, endpoint.label(), granted) {
             Ok(urls) => {
                 let orderer = match grant::leads(name, granted) {
-                    _ if !is_validated => Orderer::Nobody,
+                    _ if !control.is_validated() => Orderer::Nobody,
                     true => Orderer::Us,
                     false => Orderer::Replica,
                 };
-                published.push(publish_at(link, endpoint, urls, orderer)?);
+                let served = Served {
+                    hosts: urls.iter().map(|own| own.host.clone()).collect(),
+                    orderer,
+                    relay: control.relay_id().to_owned(),
+                };
+                endpoint.serve_at(link.number, served)?;
+                published.push(publish(endpoint, urls));
             }
             Err(ControlFailure::Refused(refused)) if !published.is_empty() => {
                 let why = Escaped(&refused.text);
@@ -253,23 +258,16 @@ fn published(
     Ok(published)
 }
 
-fn publish_at(
-    link: &Link,
-    endpoint: &Endpoint,
-    urls: Vec<OwnUrl>,
-    orderer: Orderer,
-) -> Result<Published, CertificateError> {
-    let hosts = urls.iter().map(|own| own.host.clone()).collect();
-    endpoint.serve_at(link.number, Served { hosts, orderer })?;
+fn publish(endpoint: &Endpoint, urls: Vec<OwnUrl>) -> Published {
     let urls: Vec<_> = urls.into_iter().map(|own| own.url).collect();
-    Ok(Published {
+    Published {
         name: endpoint.name().clone(),
         key: endpoint.id(),
         shown: urls.first().cloned().into_iter().collect(),
         urls,
         certificates: BTreeMap::new(),
         impersonated: false,
-    })
+    }
 }
 
 /// One task for each stream that the relay opens, until the connection ends. The tasks end when
