@@ -1,5 +1,5 @@
-//! Whether somebody answers in the agent's place at its own public URLs: it looks there now and then, as its
-//! visitors do.
+//! Whether somebody answers in the agent's place at its own public URLs: it looks there now and then, where its
+//! visitors come.
 //!
 //! ```text
 //! serves ── a minute ──▶ look ── some hours ──▶ look ──▶ …
@@ -7,7 +7,8 @@
 //!   └──── when it serves again ◀─────┘ it does not serve
 //! ```
 //!
-//! Whoever lies to some visitors only, and knows ours for the agent's, is not seen. Nor is anybody from a
+//! Whoever lies to some visitors only, and knows ours for the agent's (by its address, or the fingerprint of our
+//! TLS), is not seen. Nor is anybody from a
 //! network that does not lead to its own public address.
 
 use std::convert::Infallible;

@@ -3,8 +3,9 @@
 //! The name begins with the id, which is the beginning of the SHA-256 of the agent's key. Whoever answers there
 //! signs the handshake with the key in his certificate. So anybody can compare the two, and needs nobody's word.
 //!
-//! It is a visit like any other, so that it can not be told from those of the people for whom it is made. What
-//! it does not see is somebody who lies to others than us.
+//! It begins as a browser's visit does, so that it is not seen at the first glance for what it is. Whoever looks
+//! closer can tell it, by the fingerprint of our TLS or the address that we come from, and lie to others only:
+//! that is not seen.
 
 use std::fmt;
 use std::io;
@@ -114,7 +115,7 @@ pub enum Verdict {
     },
 }
 
-/// Visits `url` as a browser would, as far as the handshake, and compares the key with the name. Takes 40 s at
+/// Visits `url` as far as the handshake, with the protocols that browsers offer, and compares the key with the name. Takes 40 s at
 /// most; dropping the future gives it up.
 pub async fn verify(dial: &dyn Dial, url: &PublicUrl) -> Verdict {
     let shown = match shown(dial, url).await {

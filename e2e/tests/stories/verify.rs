@@ -17,8 +17,9 @@ use e2e::relay::{relay, relay_for};
 use e2e::transport::Over;
 use rcgen::KeyPair;
 use rstest::rstest;
-use rustls::ServerConfig;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tunnel_client::config::Honesty;
@@ -54,8 +55,16 @@ struct Impostor {
 }
 
 async fn impostor(identity: CertifiedKey) -> Impostor {
+    impostor_with(identity, &[&TLS12, &TLS13]).await
+}
+
+/// One who speaks these versions of TLS only.
+async fn impostor_with(
+    identity: CertifiedKey,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Impostor {
     let config = ServerConfig::builder_with_provider(tls::provider())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .expect("versions")
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
@@ -125,10 +134,13 @@ async fn an_agent_is_found_true_whatever_protocols_it_offers(
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn whoever_answers_with_another_key_is_lying_and_his_key_is_told() {
+async fn whoever_answers_with_another_key_is_lying_and_his_key_is_told(
+    #[values(&TLS12, &TLS13)] version: &'static SupportedProtocolVersion,
+) {
     let (agents, his) = (new_key(), new_key());
-    let impostor = impostor(certificate(&his)).await;
+    let impostor = impostor_with(certificate(&his), &[version]).await;
     match verdict(&url(&agents, impostor.address)).await {
         Verdict::Lying { expected, shown } => {
             assert_eq!(expected, key::fingerprint(&agents).label());
@@ -138,14 +150,17 @@ async fn whoever_answers_with_another_key_is_lying_and_his_key_is_told() {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_agents_certificate_in_the_hands_of_somebody_without_its_key_proves_nothing() {
+async fn the_agents_certificate_in_the_hands_of_somebody_without_its_key_proves_nothing(
+    #[values(&TLS12, &TLS13)] version: &'static SupportedProtocolVersion,
+) {
     let agents = new_key();
     let stolen = CertifiedKey {
         cert: certificate(&agents).cert,
         ..certificate(&new_key())
     };
-    let impostor = impostor(stolen).await;
+    let impostor = impostor_with(stolen, &[version]).await;
     let verdict = verdict(&url(&agents, impostor.address)).await;
     assert!(matches!(verdict, Verdict::Unknown { .. }), "{verdict:?}");
 }

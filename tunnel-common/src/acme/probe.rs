@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::version::TLS13;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, PeerMisbehaved, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -62,7 +61,7 @@ impl NotShown {
 }
 
 /// The certificate that `port` of `host` shows to who offers these protocols, and whose key has signed the
-/// handshake. Nobody vouches for it. An answer takes 10 s at most; dropping the future gives it up.
+/// handshake, be it TLS 1.3 or 1.2. Nobody vouches for it. An answer takes 10 s at most; dropping the future gives it up.
 pub async fn shown(
     dial: &dyn Dial,
     host: &Hostname,
@@ -103,7 +102,7 @@ fn config(alpn: &[&[u8]]) -> Result<ClientConfig, Error> {
     let provider = tls::provider();
     let anybody = Anybody(provider.signature_verification_algorithms);
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])?
+        .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(anybody))
         .with_no_client_auth();
@@ -134,12 +133,11 @@ impl ServerCertVerifier for Anybody {
 
     fn verify_tls12_signature(
         &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        // TLS 1.3 alone is offered; nobody gets here.
-        Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into())
+        verify_tls12_signature(message, certificate, signature, &self.0)
     }
 
     fn verify_tls13_signature(
