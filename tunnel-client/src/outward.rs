@@ -117,8 +117,10 @@ impl Outward {
         };
         let attempt = async |target: Target| {
             let opened = gateway.open(&target, deadline).await;
-            let told = |error| format!("through the proxy {}: {error}", gateway.proxy);
-            opened.map_err(|error| io::Error::other(told(error)))
+            opened.map_err(|error| {
+                let told = format!("through the proxy {}: {error}", gateway.proxy);
+                io::Error::new(error.kind(), told)
+            })
         };
         first(targets, attempt).await
     }

@@ -90,6 +90,37 @@ async fn a_proxy_is_asked_for_the_name_unless_the_host_is_exempt() {
 }
 
 #[tokio::test]
+async fn a_proxy_that_refuses_or_is_silent_says_nothing_of_the_host_behind_it() {
+    let (proxy, at) = listener().await;
+    let outward = outward(&[]).with_proxies(by(at, "http"));
+    for status in ["403 Forbidden", "502 Bad Gateway"] {
+        let refusing = async {
+            let (mut stream, _) = proxy.accept().await.expect("accepts");
+            let answer = format!("HTTP/1.1 {status}\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.expect("says no");
+            stream
+        };
+        let (_stream, dialled) = tokio::join!(refusing, outward.dial("ca.example", 443));
+        let error = dialled.expect_err("is refused");
+        assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
+        assert!(error.to_string().contains(status), "{error}");
+    }
+    let mut dialling = outward.dial("ca.example", 443);
+    let asked = async {
+        let (mut stream, _) = proxy.accept().await.expect("accepts");
+        stream.read_u8().await.expect("is asked");
+        stream
+    };
+    let _silent = tokio::select! {
+        _ = &mut dialling => panic!("nobody has answered"),
+        stream = asked => stream,
+    };
+    tokio::time::pause();
+    let error = dialling.await.expect_err("nobody answers");
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_proxy_is_told_and_nothing_goes_around_it() {
     let (gone, nobody) = listener().await;
     drop(gone);

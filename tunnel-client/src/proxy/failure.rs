@@ -59,6 +59,15 @@ pub enum ProxyError {
 }
 
 impl ProxyError {
+    /// What it is to somebody who knows only the kinds of I/O errors: from here nothing leads there, be it that
+    /// nobody answers or that the proxy gives no connection. About the host itself it says nothing.
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Silent => io::ErrorKind::TimedOut,
+            _ => io::ErrorKind::HostUnreachable,
+        }
+    }
+
     /// Whether it would end the same way for any other port: the proxy is not there, or does not want
     /// us. Wrong credentials are not to be shown more often than needed: accounts are locked for that.
     pub fn is_about_proxy(&self) -> bool {

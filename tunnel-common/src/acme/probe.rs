@@ -50,11 +50,15 @@ pub enum NotShown {
 
 impl NotShown {
     /// Whether it may be the way from here alone that is wrong: packets vanish, as they do in networks that
-    /// do not lead to their own public address.
+    /// do not lead to their own public address, or a proxy on the way gives no connection.
     pub fn may_be_ours(&self) -> bool {
-        let silent = [io::ErrorKind::TimedOut, io::ErrorKind::HostUnreachable];
+        let no_way = [
+            io::ErrorKind::TimedOut,
+            io::ErrorKind::HostUnreachable,
+            io::ErrorKind::NetworkUnreachable,
+        ];
         match self {
-            Self::Unreachable { source, .. } => silent.contains(&source.kind()),
+            Self::Unreachable { source, .. } => no_way.contains(&source.kind()),
             Self::NoTls { .. } => false,
         }
     }
@@ -151,5 +155,35 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn only_where_nothing_leads_there_from_here_the_authority_may_do_better() {
+        let unreachable = |kind: ErrorKind| NotShown::Unreachable {
+            host: "a.example".parse().expect("a name"),
+            port: 443,
+            source: kind.into(),
+        };
+        for ours in [
+            ErrorKind::TimedOut,
+            ErrorKind::HostUnreachable,
+            ErrorKind::NetworkUnreachable,
+        ] {
+            assert!(unreachable(ours).may_be_ours(), "{ours}");
+        }
+        for not in [
+            ErrorKind::ConnectionRefused,
+            ErrorKind::NotFound,
+            ErrorKind::Other,
+        ] {
+            assert!(!unreachable(not).may_be_ours(), "{not}");
+        }
     }
 }
