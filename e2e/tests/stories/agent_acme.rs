@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use e2e::agent::{Agent, config, config_of, new_key, publish_as, same_key, start};
+use e2e::agent::{Agent, config, config_of, new_key, same_key, start};
 use e2e::certified::{
     curl, is_certified, is_validated, issued, orders, shown_to_authorities, validated_relay,
 };
