@@ -118,7 +118,7 @@ pub(crate) struct Setup {
     pub(crate) config: Config,
     /// The host of the client command that is printed.
     pub(crate) reached_at: String,
-    /// Whether a public authority vouches for that host, or will: then agents need no fingerprint.
+    /// Whether a public authority vouches for that host now: then agents need no fingerprint.
     pub(crate) is_vouched_for: bool,
 }
 
@@ -162,7 +162,7 @@ impl Serve {
         else {
             return Err(Mistakes(mistakes));
         };
-        let is_vouched_for = certificate.will_be_vouched_for(&reached_at);
+        let is_vouched_for = certificate.is_vouched_for(&reached_at);
         let mut config = Config::development(certificate.identity);
         config.certificate_files = certificate.files;
         config.acme = certificate.acme;
@@ -265,23 +265,40 @@ fn in_brackets(address: IpAddr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use rcgen::{CertificateParams, date_time_ymd};
+    use tempfile::TempDir;
     use tunnel_common::acme::authority::DirectoryUrl;
-    use tunnel_common::key::fingerprint;
+    use tunnel_common::key::{self, IfMissing, fingerprint};
 
     use super::*;
 
     fn parse(flags: &str) -> Result<Setup, Mistakes> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let data_dir = [
-            "server",
-            "--data-dir",
-            folder.path().to_str().expect("UTF-8"),
-        ];
+        parse_in(tempfile::tempdir().expect("a folder").path(), flags)
+    }
+
+    fn parse_in(folder: &Path, flags: &str) -> Result<Setup, Mistakes> {
+        let folder = folder.to_str().expect("UTF-8");
+        let data_dir = ["server", "--data-dir", folder];
         let args = data_dir.into_iter().chain(flags.split_whitespace());
         match Args::try_parse_from(args).expect("parses").into_task()? {
             Task::Serve(setup) => Ok(*setup),
             Task::Clients(clients) => panic!("a relay was asked for, not {clients:?}"),
         }
+    }
+
+    /// A folder with a certificate for `t.example` that is valid until this year.
+    fn certified_until(year: i32) -> TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = folder.path().join(clients::KEY_FILE);
+        let (key, _) = key::load(&key, IfMissing::required(false)).expect("a key");
+        let mut params = CertificateParams::new(["t.example".to_owned()]).expect("a name");
+        params.not_after = date_time_ymd(year, 1, 1);
+        let chain = params.self_signed(&key).expect("signs").pem();
+        fs::write(folder.path().join("server_acme_cert.pem"), chain).expect("writes");
+        folder
     }
 
     #[test]
@@ -335,7 +352,7 @@ mod tests {
         let host: Hostname = "t.example".parse().expect("a host name");
         assert_eq!(parsed.config.suffixes, Suffixes::These(vec![host.clone()]));
         assert_eq!(parsed.reached_at, "t.example");
-        assert!(parsed.is_vouched_for, "no fingerprint is needed");
+        assert!(!parsed.is_vouched_for, "nobody vouches yet");
         let acme = parsed.config.acme.expect("it orders");
         assert_eq!((acme.host, acme.found.is_none()), (host, true));
         let identity = parsed.config.identity.fingerprint();
@@ -349,21 +366,24 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_is_needed_where_no_public_authority_vouches_for_the_printed_name() {
+    fn a_fingerprint_is_needed_where_no_public_authority_vouches_for_the_printed_name_now() {
+        let (there, over) = (certified_until(2999), certified_until(2020));
         for flags in [
             "--acme-domain t.example --acme-staging",
             "--acme-domain t.example --acme-directory https://ca.example/dir",
             "--acme-domain t.example --advertise-host other.example",
             "--domain-suffix t.example",
         ] {
-            assert!(
-                !parse(flags).expect("is complete").is_vouched_for,
-                "{flags}"
-            );
+            let parsed = parse_in(there.path(), flags).expect("is complete");
+            assert!(!parsed.is_vouched_for, "{flags}");
         }
         let flags = "--acme-domain t.example --domain-suffix s.example --acme-renew-days 10 \
                      --acme-profile shortlived --acme-validation-port 5001";
-        let parsed = parse(flags).expect("is complete");
+        for folder in [tempfile::tempdir().expect("a folder"), over] {
+            let parsed = parse_in(folder.path(), flags).expect("is complete");
+            assert!(!parsed.is_vouched_for, "there is none");
+        }
+        let parsed = parse_in(there.path(), flags).expect("is complete");
         assert!(parsed.is_vouched_for && parsed.reached_at == "t.example");
         let suffix = "s.example".parse().expect("a host name");
         assert_eq!(parsed.config.suffixes, Suffixes::These(vec![suffix]));

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use rcgen::KeyPair;
@@ -46,13 +47,16 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    /// Whether everybody will know a relay that is reached at `host` by an authority, and needs no
-    /// fingerprint.
-    pub(super) fn will_be_vouched_for(&self, host: &str) -> bool {
+    /// Whether everybody knows a relay that is reached at `host` by an authority, and needs no fingerprint.
+    /// One whose first certificate is not there yet may be dialled before it is.
+    pub(super) fn is_vouched_for(&self, host: &str) -> bool {
         let acme = self.acme.as_ref();
         acme.is_some_and(|acme| {
-            let directory = &acme.ca.authority.directory;
-            *directory == DirectoryUrl::lets_encrypt() && acme.host.as_str() == host
+            let now = UNIX_EPOCH + acme.ca.clock.since_epoch();
+            let mut found = acme.found.iter();
+            found.any(|chain| !chain.validity.is_over(now))
+                && acme.ca.authority.directory == DirectoryUrl::lets_encrypt()
+                && acme.host.as_str() == host
         })
     }
 }
