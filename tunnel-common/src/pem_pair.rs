@@ -2,16 +2,18 @@
 //! runs.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::acme::chain::validity;
+use crate::acme::chain;
+use crate::acme::renewal::Validity;
 use crate::clock::{Clock, date};
 use crate::file_watch::{FileWatch, off_the_reactor};
 use crate::identity::KeyFingerprint;
@@ -22,6 +24,12 @@ use crate::tls::{self, CertificateError};
 /// How often a pair is looked at that is in use. It takes two looks to see a change: nobody who renews a
 /// certificate waits for that.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The end of a pair in use is warned of when fewer days are left: time for somebody to see it, and to act.
+const WARN_BEFORE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// For one that is made for a shorter time, when less than a third of its life is left: by then it is renewed.
+const WARN_SHARE: u32 = 3;
+/// How often the dates of a pair in use are looked at: the warning comes as often.
+const LOOK_AT_DATES_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why a certificate can not be used.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +113,8 @@ impl PemPair {
     /// Must be polled inside a tokio runtime; dropping the future ends the watch.
     ///
     /// A pair that [`load`](Self::load) would refuse changes nothing, and is told with a warning once:
-    /// a new chain whose key is not there yet is such a pair.
+    /// a new chain whose key is not there yet is such a pair. When the end of the one that is shown is near or
+    /// past, a warning tells so once a day.
     pub async fn watch(
         self,
         mut shown: Arc<CertifiedKey>,
@@ -114,9 +123,17 @@ impl PemPair {
         mut on_change: impl FnMut(Arc<CertifiedKey>),
     ) {
         let mut files = FileWatch::new(vec![self.chain.clone(), self.key.clone()], every);
+        let mut dates = interval(LOOK_AT_DATES_EVERY);
+        dates.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut complaint = None;
         loop {
-            files.changed().await;
+            tokio::select! {
+                () = files.changed() => {}
+                _ = dates.tick() => {
+                    self.warn_of_end(&shown, &clock);
+                    continue;
+                }
+            }
             let (pair, old, clock) = (self.clone(), shown.clone(), clock.clone());
             match off_the_reactor(move || pair.load_another(&old, &clock)).await {
                 Ok(None) => complaint = None,
@@ -125,6 +142,7 @@ impl PemPair {
                     self.tell(&new);
                     shown = new.clone();
                     on_change(new);
+                    dates.reset_immediately();
                 }
                 Err(error) => {
                     let text = error.to_string();
@@ -184,15 +202,10 @@ impl PemPair {
     }
 
     fn check_dates(&self, certified: &CertifiedKey, clock: &Clock) -> Result<(), PemError> {
-        // What this parser does not understand and TLS does is left to whoever is shown it.
-        let Some((_, leaf)) = certified
-            .cert
-            .first()
-            .and_then(|leaf| x509_parser::parse_x509_certificate(leaf).ok())
-        else {
+        let Some(validity) = validity(certified) else {
             return Ok(());
         };
-        let (validity, now) = (validity(&leaf), clock.now());
+        let now = clock.now();
         if validity.is_over(now) {
             return Err(PemError::Expired {
                 chain: self.chain.clone(),
@@ -208,6 +221,14 @@ impl PemPair {
         Ok(())
     }
 
+    fn warn_of_end(&self, shown: &CertifiedKey, clock: &Clock) {
+        let validity = validity(shown);
+        let near = validity.and_then(|validity| near_end(&self.chain, validity, clock.now()));
+        if let Some(near) = near {
+            warn!("{near}; put a new one there");
+        }
+    }
+
     fn tell(&self, new: &CertifiedKey) {
         let key = new.cert.first().map(KeyFingerprint::of_certificate);
         let key = key.and_then(Result::ok).map(|key| key.to_string());
@@ -216,16 +237,39 @@ impl PemPair {
     }
 }
 
+/// The dates of a certificate. What this parser does not understand and TLS does is left to whoever is shown
+/// it.
+fn validity(certified: &CertifiedKey) -> Option<Validity> {
+    let leaf = certified.cert.first()?;
+    let (_, leaf) = x509_parser::parse_x509_certificate(leaf).ok()?;
+    Some(chain::validity(&leaf))
+}
+
+/// What there is to say of the certificate in `chain` at `now`, if its end is near or past.
+fn near_end(chain: &Path, validity: Validity, now: SystemTime) -> Option<String> {
+    let (chain, until) = (chain.display(), date(validity.not_after));
+    if validity.is_over(now) {
+        return Some(format!(
+            "the certificate in {chain} has expired: it was valid until {until}"
+        ));
+    }
+    let left = validity.not_after.duration_since(now).unwrap_or_default();
+    let is_near = left < WARN_BEFORE.min(validity.lifetime() / WARN_SHARE);
+    let days = validity.days_left(now);
+    is_near.then(|| format!("the certificate in {chain} is valid until {until}, days left: {days}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
-    use std::path::Path;
+    use std::sync::Mutex;
     use std::time::UNIX_EPOCH;
 
     use rcgen::{CertificateParams, KeyPair, date_time_ymd};
     use tokio::sync::mpsc::{self, UnboundedReceiver};
-    use tokio::time::timeout;
+    use tokio::time::{Instant, timeout};
+    use tracing_subscriber::util::SubscriberInitExt as _;
 
     use super::*;
     use crate::key;
@@ -324,12 +368,21 @@ mod tests {
 
     /// Watches `pair` from what it holds now on, while `story` goes on.
     async fn watched(pair: &PemPair, story: impl AsyncFnOnce(&mut HandedOver)) {
-        let first = pair.load(&noon_of(2020)).expect("loads");
+        watched_by(noon_of(2020), LOOK_EVERY, pair, story).await;
+    }
+
+    async fn watched_by(
+        clock: Clock,
+        every: Duration,
+        pair: &PemPair,
+        story: impl AsyncFnOnce(&mut HandedOver),
+    ) {
+        let first = pair.load(&clock).expect("loads");
         let (sender, mut handed_over) = mpsc::unbounded_channel();
         let hand_over = |new| sender.send(new).expect("the story goes on");
         let pair = pair.clone();
         tokio::select! {
-            () = pair.watch(first, noon_of(2020), LOOK_EVERY, hand_over) => unreachable!("for ever"),
+            () = pair.watch(first, clock, every, hand_over) => unreachable!("for ever"),
             () = story(&mut handed_over) => {}
         }
     }
@@ -392,5 +445,84 @@ mod tests {
             assert!(new.is(&handed_over.recv().await.expect("watches")));
         };
         watched(&pair, story).await;
+    }
+
+    /// What is logged on this thread.
+    #[derive(Clone, Debug, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("not poisoned").extend(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Log {
+        fn warnings(&self) -> Vec<String> {
+            let text = self.0.lock().expect("not poisoned").clone();
+            let text = String::from_utf8(text).expect("UTF-8");
+            let warnings = text.lines().filter(|line| line.contains(" WARN "));
+            warnings.map(str::to_owned).collect()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_pair_in_use_is_warned_of_each_day_until_another_is_there() {
+        let (log, folder) = (Log::default(), tempfile::tempdir().expect("a folder"));
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let _logging = subscriber.with_ansi(false).finish().set_default();
+        let days = |days: u32| days * LOOK_AT_DATES_EVERY;
+        // Nine days and a half before the end of 2020, and then by tokio's clock.
+        let (begin, noon) = (Instant::now(), noon_of(2021).since_epoch() - days(10));
+        let clock = Clock::from_fn(move || UNIX_EPOCH + noon + begin.elapsed());
+        let (near, far) = (Made::until(2021), Made::until(2022));
+        let pair = far.put(folder.path());
+        let replace = |made: &Made| {
+            fs::remove_file(&pair.key).expect("removes");
+            made.put(folder.path());
+        };
+        let story = async |handed_over: &mut HandedOver| {
+            let mut passes = async |time: Duration| timeout(time, handed_over.recv()).await.ok();
+            assert!(passes(days(2)).await.is_none());
+            assert_eq!(log.warnings().len(), 0);
+            replace(&near);
+            assert!(passes(days(1)).await.is_some());
+            assert!(passes(days(9) + days(1) / 2).await.is_none());
+            let warnings = log.warnings();
+            let says = (0..=7).rev().map(|days| format!("days left: {days}"));
+            let says: Vec<_> = says
+                .chain(["has expired", "has expired"].map(Into::into))
+                .collect();
+            assert_eq!(warnings.len(), says.len(), "{warnings:#?}");
+            for (warning, says) in warnings.iter().zip(&says) {
+                let parts = [says, "chain.pem", "2021-01-01T00:00:00Z"];
+                assert!(parts.iter().all(|part| warning.contains(part)), "{warning}");
+            }
+            replace(&far);
+            assert!(passes(days(1)).await.is_some());
+            assert!(passes(days(2)).await.is_none());
+            assert_eq!(log.warnings().len(), says.len());
+        };
+        watched_by(clock, Duration::from_secs(3600), &pair, story).await;
+    }
+
+    #[test]
+    fn one_that_is_made_for_days_is_warned_of_when_a_third_of_its_life_is_left() {
+        let day = |day: u64| UNIX_EPOCH + Duration::from_secs(day * 24 * 60 * 60);
+        let validity = Validity {
+            not_before: day(100),
+            not_after: day(106),
+        };
+        let second = Duration::from_secs(1);
+        let said = |now| near_end(Path::new("chain.pem"), validity, day(now) + second);
+        assert_eq!(said(103), None);
+        assert!(said(104).expect("is near").contains("days left: 1"));
+        assert!(said(106).expect("is over").contains("expired"));
     }
 }
