@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tunnel_client::config::{Config, DRAIN_GRACE, EndpointConfig};
-use tunnel_common::acme::dial::Dial;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::key::DataDir;
 use tunnel_common::process::Mistakes;
@@ -139,13 +138,13 @@ impl Publish {
             .local
             .chosen(self.identities.has_second(), &data, &mut mistakes);
         let endpoints = self.identities.endpoints(&local, &data, &mut mistakes);
-        let dial: Arc<dyn Dial> = Arc::new(proxy::outward(elsewhere));
+        let outward = proxy::outward(elsewhere);
         let certificates = endpoints.as_ref().map(|(endpoint, _)| {
             let circumstances = Circumstances {
                 key: &endpoint.key,
                 tls: local.tls,
                 data: &data,
-                dial: dial.clone(),
+                outward: outward.clone(),
             };
             self.certificates.chosen(circumstances, &mut mistakes)
         });
@@ -162,7 +161,7 @@ impl Publish {
         });
         config.certificates = certificates;
         config.known_relays = Some(relay::known(&data));
-        config.dial = dial;
+        config.dial = Arc::new(outward.with_agents_in_public());
         self.ways.apply(&mut config);
         config.congestion = self.congestion;
         config.timeouts.drain_grace = Duration::from_secs(self.drain_grace);

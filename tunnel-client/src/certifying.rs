@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rcgen::KeyPair;
 use tokio::task::{AbortHandle, Id, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 use tunnel_common::acme::certifier::Certifier;
 use tunnel_common::acme::chain::Chain;
@@ -31,6 +31,7 @@ use crate::answers::Shown;
 use crate::config::{Certificates, Issued};
 use crate::endpoint::Endpoint;
 use crate::link::relay_trust::is_local;
+use crate::new_names::{MAX_A_DAY, NewNames};
 use crate::served::Orderer;
 use crate::standing::Standing;
 use crate::visit::Venue;
@@ -133,6 +134,7 @@ struct Issuing<'a> {
     keeping: JoinSet<Infallible>,
     /// The name whose chain is in the file that the user names.
     main: Option<Hostname>,
+    new_names: NewNames,
     /// Whether it was told that there are too many names.
     is_full: bool,
 }
@@ -149,6 +151,7 @@ impl<'a> Issuing<'a> {
             by_host: HashMap::new(),
             keeping: JoinSet::new(),
             main: None,
+            new_names: NewNames::default(),
             is_full: false,
         }
     }
@@ -170,15 +173,24 @@ impl<'a> Issuing<'a> {
                 }
                 stays
             });
+            let mut room = None;
             for host in hosts {
-                if !self.by_host.contains_key(&host) {
-                    self.begin(host, Duration::ZERO).await;
+                if self.by_host.contains_key(&host) || self.is_full_for(&host) {
+                    continue;
+                }
+                match self.new_names.begin(&host, Instant::now()) {
+                    Ok(()) => self.begin(host, Duration::ZERO).await,
+                    Err(too_many) => {
+                        tell_too_many(&host, too_many.is_news);
+                        room = Some(too_many.until);
+                    }
                 }
             }
             tokio::select! {
                 changed = served.changed() => if changed.is_err() {
                     return;
                 },
+                () = until(room) => {}
                 Some(ended) = self.keeping.join_next_with_id() => if let Err(fault) = ended
                     && fault.is_panic()
                 {
@@ -188,14 +200,17 @@ impl<'a> Issuing<'a> {
         }
     }
 
+    /// Whether so many names are cared for that there is no room for `host`.
+    fn is_full_for(&mut self, host: &Hostname) -> bool {
+        let is_full = self.by_host.len() >= MAX_HOSTS;
+        if is_full && !std::mem::replace(&mut self.is_full, true) {
+            warn!(%host, "no certificate is ordered for this name and others: {MAX_HOSTS} are cared for");
+        }
+        is_full
+    }
+
     /// Begins to keep a name certified, after a wait.
     async fn begin(&mut self, host: Hostname, wait: Duration) {
-        if self.by_host.len() >= MAX_HOSTS {
-            if !std::mem::replace(&mut self.is_full, true) {
-                warn!(%host, "no certificate is ordered for this name and others: {MAX_HOSTS} are cared for");
-            }
-            return;
-        }
         let Some(key) = self.key.clone() else {
             return;
         };
@@ -263,6 +278,24 @@ impl<'a> Issuing<'a> {
         error!(%host, "a fault of ours has ended the care for a certificate; it begins anew in {FAULT_WAIT:?}");
         self.by_host.remove(&host);
         self.begin(host, FAULT_WAIT).await;
+    }
+}
+
+fn tell_too_many(host: &Hostname, is_news: bool) {
+    if is_news {
+        warn!(
+            %host,
+            "no certificate is ordered for this name and others: the relays had {MAX_A_DAY} new names for us \
+             within a day"
+        );
+    }
+}
+
+/// Until then; for ever where nothing is to come.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

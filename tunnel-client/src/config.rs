@@ -67,7 +67,7 @@ pub struct Config {
     /// Where addresses come from.
     pub resolver: Arc<dyn Resolve>,
     /// How everything is reached that is neither a relay nor the local service: an [`Outward`] by the
-    /// system's resolver, without a proxy.
+    /// system's resolver, without a proxy, and to public addresses only where the name is an agent's.
     pub dial: Arc<dyn Dial>,
     /// When the agent looks at its own public URLs.
     pub honesty: Honesty,
@@ -80,7 +80,8 @@ pub struct Honesty {
     pub first: Duration,
     /// From one look to the next, up to a fifth more or less by chance: 6 h.
     pub every: Duration,
-    /// Whether it also looks at names that lead to nobody but in a local network: no.
+    /// Whether it also looks at names that lead to nobody but in a local network: no. [`Config::dial`] has to
+    /// lead there, too.
     pub local_names: bool,
 }
 
@@ -163,6 +164,7 @@ pub struct Issued {
     /// How many days before the end to renew; by default the authority says, or a third of the lifetime.
     pub renew_days: Option<u32>,
     /// Whether names that mean something in a local network only are certified too, as private authorities do.
+    /// Where they are not, the dial of [`acme`](Self::acme) should keep agents to public addresses.
     pub any_name: bool,
 }
 
@@ -240,7 +242,7 @@ impl Config {
             timeouts: Timeouts::default(),
             clock: Clock::system(),
             resolver: Arc::new(SystemResolver),
-            dial: Arc::new(Outward::new(Arc::new(SystemResolver))),
+            dial: Arc::new(Outward::new(Arc::new(SystemResolver)).with_agents_in_public()),
             honesty: Honesty::default(),
         }
     }

@@ -8,8 +8,8 @@
 //!   local service, the splice does the rest.
 //! * `host` tells what happens to this host, which links must know: sleep, and other networks.
 //! * [`endpoint`] is one public identity: key, id, certificates; `served` is where it is served.
-//! * `certifying` keeps certificates for its names: `answers` are what authorities are shown,
-//!   `announcements` are how relays know that they come.
+//! * `certifying` keeps certificates for its names, of which `new_names` lets it begin so many in a day:
+//!   `answers` are what authorities are shown, `announcements` are how relays know that they come.
 //! * [`verify`] asks a public URL whether it is really the agent who answers there; `honesty` asks the agent's
 //!   own ones now and then.
 
@@ -25,6 +25,7 @@ mod host_port;
 pub mod link;
 mod links;
 pub mod local;
+mod new_names;
 pub mod outward;
 pub mod proxy;
 mod race;

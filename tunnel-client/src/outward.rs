@@ -4,6 +4,9 @@
 //! 1. Ask whether a proxy holds for the host.
 //! 2. Without one: find the addresses, race them a little apart.
 //! 3. With one: let the proxy connect, to the name or, where it does not look names up, to each address.
+//!
+//! Which names are its own the agent knows from its relays, which must not lead it into the network that it is
+//! in: such names may be kept to public addresses.
 
 use std::fmt;
 use std::io;
@@ -14,7 +17,10 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tunnel_common::acme::dial::{Dial, Dialling};
+use tunnel_common::hostname::Hostname;
+use tunnel_common::identity::Label;
 
+use self::public::is_public;
 use crate::proxy::gateway::Gateway;
 use crate::proxy::outbound::OutboundProxy;
 use crate::proxy::target::Target;
@@ -22,6 +28,8 @@ use crate::race::{HEAD_START, race};
 use crate::relay_addr::RelayAddr;
 use crate::resolve::Resolve;
 use crate::tcp::{self, within};
+
+mod public;
 
 /// The end of a dial that its caller has forgotten. Whoever waits for one has less patience.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -66,6 +74,8 @@ impl fmt::Debug for Proxies {
 pub struct Outward {
     resolver: Arc<dyn Resolve>,
     proxies: Proxies,
+    /// Whether agents' names are dialled at public addresses only.
+    guards_agents: bool,
 }
 
 impl Outward {
@@ -74,6 +84,18 @@ impl Outward {
         Self {
             resolver,
             proxies: Proxies::default(),
+            guards_agents: false,
+        }
+    }
+
+    /// The same, but a name that begins with an agent's id is dialled at public addresses only: whoever says
+    /// that it is ours must not lead us to what is beside us. One that leads nowhere else is
+    /// [`HostUnreachable`](io::ErrorKind::HostUnreachable). Where the proxy finds the address it is the proxy
+    /// that may go there or not.
+    pub fn with_agents_in_public(self) -> Self {
+        Self {
+            guards_agents: true,
+            ..self
         }
     }
 
@@ -131,8 +153,25 @@ impl Outward {
         port: u16,
         deadline: Instant,
     ) -> io::Result<Vec<SocketAddr>> {
-        within(deadline, self.resolver.resolve(host, port)).await
+        let mut found = within(deadline, self.resolver.resolve(host, port)).await?;
+        if self.guards_agents && is_agents(host) {
+            found.retain(|address| is_public(address.ip()));
+            if found.is_empty() {
+                return Err(io::Error::new(
+                    io::ErrorKind::HostUnreachable,
+                    "it leads into a local network, where an agent does not look for its own names",
+                ));
+            }
+        }
+        Ok(found)
     }
+}
+
+/// Whether it is the name of an agent, by its form: `<id>.…`.
+fn is_agents(host: &str) -> bool {
+    let host = host.parse::<Hostname>().ok();
+    let first = host.as_ref().and_then(Hostname::split_first);
+    first.is_some_and(|(first, _)| first.parse::<Label>().is_ok())
 }
 
 /// The first of these that is reached, or why the last was not.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use rcgen::KeyPair;
 use tunnel_client::config::{Certificates, Issued};
+use tunnel_client::outward::Outward;
 use tunnel_client::tls_mode::TlsMode;
 use tunnel_common::acme::ca::{Acme, VALIDATION_PORT};
 use tunnel_common::acme::chain::Chain;
 use tunnel_common::acme::credentials::CredentialsFile;
-use tunnel_common::acme::dial::Dial;
 use tunnel_common::acme::settings::Settings;
 use tunnel_common::clock::Clock;
 use tunnel_common::key::{self, DataDir, IfMissing};
@@ -81,8 +81,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) key: &'a KeyPair,
     pub(super) tls: TlsMode,
     pub(super) data: &'a DataDir,
-    /// How an authority is reached.
-    pub(super) dial: Arc<dyn Dial>,
+    /// How an authority is reached, and the names that are to be certified.
+    pub(super) outward: Outward,
 }
 
 impl CertificateArgs {
@@ -137,7 +137,7 @@ impl CertificateArgs {
 
     fn issued(self, circumstances: Circumstances<'_>, mistakes: &mut Vec<String>) -> Certificates {
         let Circumstances {
-            key, data, dial, ..
+            key, data, outward, ..
         } = circumstances;
         let own = self.own_key(data, mistakes);
         let certified = own.as_ref().unwrap_or(key);
@@ -174,7 +174,11 @@ impl CertificateArgs {
             directory: self.acme_directory,
         };
         let any_name = settings.directory.is_some();
-        match settings.authority(dial) {
+        let outward = match any_name {
+            true => outward,
+            false => outward.with_agents_in_public(),
+        };
+        match settings.authority(Arc::new(outward)) {
             Ok(authority) => Certificates::Issued(Box::new(Issued {
                 acme: Acme {
                     authority,
@@ -216,12 +220,13 @@ fn brought(chain: PathBuf, key: PathBuf, mistakes: &mut Vec<String>) -> Certific
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::ErrorKind;
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;
 
     use clap::Parser;
     use rcgen::PKCS_ED25519;
-    use tunnel_common::acme::dial::Direct;
+    use tunnel_client::resolve::SystemResolver;
     use tunnel_common::tls;
 
     use super::*;
@@ -245,7 +250,7 @@ mod tests {
             key,
             tls,
             data: &DataDir::new(folder),
-            dial: Arc::new(Direct),
+            outward: Outward::new(Arc::new(SystemResolver)),
         };
         let chosen = only.certificates.chosen(circumstances, &mut mistakes);
         if mistakes.is_empty() {
@@ -307,6 +312,26 @@ mod tests {
             assert!(
                 !issued.any_name && issued.key.is_none() && issued.file.ends_with("acme_cert.pem")
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_private_authority_certifies_who_is_in_the_local_network() {
+        let cases = [
+            ("--acme", true),
+            ("--acme --acme-directory https://ca.example/dir", false),
+        ];
+        // Nobody listens where nobody may.
+        let nobody = tokio::net::TcpSocket::new_v4().expect("a socket");
+        let any = "127.0.0.1:0".parse().expect("an address");
+        nobody.bind(any).expect("binds");
+        let port = nobody.local_addr().expect("bound").port();
+        for (flags, is_kept_out) in cases {
+            let dial = issued(flags).acme.authority.dial;
+            let name = format!("{}.localhost", "a".repeat(26));
+            let error = dial.dial(&name, port).await.expect_err("no way");
+            let kept_out = error.kind() == ErrorKind::HostUnreachable;
+            assert_eq!(kept_out, is_kept_out, "{flags}: {error}");
         }
     }
 

@@ -31,10 +31,13 @@ async fn listener() -> (TcpListener, SocketAddr) {
 }
 
 fn outward(leads_to: &[SocketAddr]) -> Outward {
-    Outward::new(Arc::new(Names {
-        name: "ca.example",
-        leads_to: leads_to.to_vec(),
-    }))
+    named("ca.example", leads_to)
+}
+
+/// Knows this name only.
+fn named(name: &'static str, leads_to: &[SocketAddr]) -> Outward {
+    let leads_to = leads_to.to_vec();
+    Outward::new(Arc::new(Names { name, leads_to }))
 }
 
 /// Through this proxy, but for one host.
@@ -87,6 +90,38 @@ async fn a_proxy_is_asked_for_the_name_unless_the_host_is_exempt() {
     let (accepted, dialled) = tokio::join!(there.accept(), outward.dial("exempt.example", 443));
     accepted.expect("accepts");
     dialled.expect("connects");
+}
+
+#[tokio::test]
+async fn an_agents_name_is_kept_out_of_the_local_network_and_the_authority_may_be_in_it() {
+    const AGENT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa.t.example";
+    let (there, address) = listener().await;
+    let dialled = named(AGENT, &[address]).dial(AGENT, 443).await;
+    dialled.expect("whoever does not mind connects");
+    there.accept().await.expect("accepts");
+    let guarded = named(AGENT, &[address]).with_agents_in_public();
+    for name in [AGENT, "AAAAAAAAAAAAAAAAAAAAAAAAAA.t.example"] {
+        let refused = guarded.resolve(name, 443, Instant::now() + TIMEOUT).await;
+        assert!(refused.is_err(), "{name}");
+    }
+    let error = guarded.dial(AGENT, 443).await.expect_err("is inner");
+    assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
+    let public = "1.1.1.1:443".parse().expect("an address");
+    let mixed = named(AGENT, &[address, public]).with_agents_in_public();
+    let found = mixed.resolve(AGENT, 443, Instant::now() + TIMEOUT).await;
+    assert_eq!(found.expect("leads out, too"), [public]);
+    let authority = outward(&[address]).with_agents_in_public();
+    authority.dial("ca.example", 443).await.expect("connects");
+}
+
+#[tokio::test]
+async fn a_proxy_that_finds_no_address_is_not_asked_for_an_inner_one() {
+    const AGENT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaa.t.example";
+    let ((_proxy, at), inner) = (listener().await, "10.0.0.1:443".parse().expect("one"));
+    let outward = named(AGENT, &[inner]).with_proxies(by(at, "socks5"));
+    let guarded = outward.with_agents_in_public();
+    let error = guarded.dial(AGENT, 443).await.expect_err("is inner");
+    assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
 }
 
 #[tokio::test]
