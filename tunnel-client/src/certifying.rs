@@ -1,7 +1,7 @@
 //! Keeps certificates for the names of the first endpoint: those that the user has brought, or one from a
 //! certificate authority for each name, as long as a relay serves it.
 //!
-//! What an agent does in place of a relay, and the other way round, is in [`Site`]: a relay says who of several
+//! What an agent does in place of a relay, and the other way round, is in [`Site`](tunnel_common::acme::site::Site): a relay says who of several
 //! replicas orders, all relays are told before an authority comes, and what it is shown stands in the
 //! endpoint.
 
@@ -17,24 +17,21 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 use tunnel_common::acme::certifier::Certifier;
 use tunnel_common::acme::chain::Chain;
-use tunnel_common::acme::challenge::Answer;
-use tunnel_common::acme::failure::Failure;
-use tunnel_common::acme::site::Site;
-use tunnel_common::acme::state::CertificateState;
 use tunnel_common::clock::Clock;
 use tunnel_common::file_watch::off_the_reactor;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::pem_pair::LOOK_EVERY;
 
-use crate::announcements::{Announced, Announcements};
-use crate::answers::Shown;
+use self::at::{At, Place};
+use crate::announcements::Announcements;
 use crate::config::{Certificates, Issued};
 use crate::endpoint::Endpoint;
 use crate::link::relay_trust::is_local;
 use crate::new_names::{MAX_A_DAY, NewNames};
-use crate::served::Orderer;
 use crate::standing::Standing;
 use crate::visit::Venue;
+
+mod at;
 
 /// Names that are certified at one time: a relay says under which domains it serves us, and each is an
 /// order.
@@ -48,21 +45,6 @@ pub(crate) struct Certifying {
     how: Certificates,
     place: Place,
     clock: Clock,
-}
-
-/// Where certificates are shown.
-#[derive(Clone, Debug)]
-struct Place {
-    venue: Arc<Venue>,
-    standing: Arc<Standing>,
-    announcements: Announcements,
-}
-
-impl Place {
-    /// Only the first endpoint has certificates from others.
-    fn endpoint(&self) -> Option<&Endpoint> {
-        self.venue.endpoints.first()
-    }
 }
 
 impl Certifying {
@@ -315,66 +297,6 @@ fn beside(main: &Path, host: &Hostname) -> PathBuf {
         |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
     let (stem, extension) = (part(main.file_stem()), part(main.extension()));
     main.with_file_name(format!("{stem}.{host}.{extension}"))
-}
-
-/// Where one name is served.
-#[derive(Clone, Debug)]
-struct At {
-    host: Hostname,
-    place: Place,
-}
-
-impl Site for At {
-    type Presented = (Announced, Shown);
-
-    async fn may_order(&self) {
-        let Some(endpoint) = self.place.endpoint() else {
-            return std::future::pending().await;
-        };
-        let (host, mut served, mut told) = (&self.host, endpoint.served(), None);
-        loop {
-            let orderer = served.borrow_and_update().orderer(host);
-            match orderer {
-                Some(Orderer::Us) => return,
-                Some(Orderer::Nobody) if told != orderer => info!(
-                    "no certificate is ordered for {host}: the relay has no port at which authorities \
-                     could come to look (--alpn-port)"
-                ),
-                Some(Orderer::Replica) if told != orderer => info!(
-                    "another agent with this key orders the certificates for {host}; without a file that \
-                     both share (--cert-pem), visitors here get a self-signed one"
-                ),
-                _ => {}
-            }
-            told = orderer;
-            if served.changed().await.is_err() {
-                return std::future::pending().await;
-            }
-        }
-    }
-
-    async fn present(&self, answer: Answer) -> Result<Self::Presented, Failure> {
-        let nowhere = || Failure::Doomed("nothing is published".to_owned());
-        let endpoint = self.place.endpoint().ok_or_else(nowhere)?;
-        let shown = endpoint.answers().show(&self.host, answer.config());
-        let announced = self.place.announcements.announce(&self.host).await;
-        let announced = announced.map_err(|error| Failure::Doomed(error.to_string()))?;
-        Ok((announced, shown))
-    }
-
-    fn install(&self, chain: &Chain) {
-        if let Some(endpoint) = self.place.endpoint() {
-            let certificates = endpoint.certificates();
-            certificates.set_for(&self.host, chain.certified.clone());
-        }
-    }
-
-    fn tell(&self, state: CertificateState) {
-        if let Some(endpoint) = self.place.endpoint() {
-            let standing = &self.place.standing;
-            standing.certificate_is(endpoint.name(), &self.host, Some(state));
-        }
-    }
 }
 
 #[cfg(test)]
