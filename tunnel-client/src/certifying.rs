@@ -12,13 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rcgen::KeyPair;
-use tokio::task::{AbortHandle, Id, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet, spawn_blocking};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, info, warn};
 use tunnel_common::acme::certifier::Certifier;
 use tunnel_common::acme::chain::Chain;
 use tunnel_common::clock::Clock;
-use tunnel_common::file_watch::off_the_reactor;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::pem_pair::LOOK_EVERY;
 
@@ -112,6 +111,7 @@ struct Issuing<'a> {
     key: Option<Arc<KeyPair>>,
     place: &'a Place,
     clock: Clock,
+    /// Also names that have gone, until their tasks have ended.
     by_host: HashMap<Hostname, AbortHandle>,
     keeping: JoinSet<Infallible>,
     /// The name whose chain is in the file that the user names.
@@ -145,16 +145,11 @@ impl<'a> Issuing<'a> {
         let mut served = endpoint.served();
         loop {
             let hosts = served.borrow_and_update().hosts();
-            self.by_host.retain(|host, keeping| {
-                let stays = hosts.contains(host);
-                if !stays {
-                    keeping.abort();
-                    self.place
-                        .standing
-                        .certificate_is(endpoint.name(), host, None);
-                }
-                stays
-            });
+            let gone = self
+                .by_host
+                .iter()
+                .filter(|(host, _)| !hosts.contains(host));
+            gone.for_each(|(_, keeping)| keeping.abort());
             let mut room = None;
             for host in hosts {
                 if self.by_host.contains_key(&host) || self.is_full_for(&host) {
@@ -173,11 +168,7 @@ impl<'a> Issuing<'a> {
                     return;
                 },
                 () = until(room) => {}
-                Some(ended) = self.keeping.join_next_with_id() => if let Err(fault) = ended
-                    && fault.is_panic()
-                {
-                    self.has_failed(fault.id()).await;
-                },
+                Some(Err(end)) = self.keeping.join_next_with_id() => self.has_ended(&end, endpoint).await,
             }
         }
     }
@@ -207,10 +198,7 @@ impl<'a> Issuing<'a> {
             host: host.clone(),
             key,
             ca: self.how.acme.clone(),
-            site: At {
-                host: host.clone(),
-                place: self.place.clone(),
-            },
+            site: At::new(host.clone(), self.place.clone()),
             file,
             renew_days: self.how.renew_days,
             clock: self.clock.clone(),
@@ -250,16 +238,22 @@ impl<'a> Issuing<'a> {
         (beside, found.filter(|chain| chain.is_for(host)))
     }
 
-    /// The task of a name has ended by a panic, which the log has told.
-    async fn has_failed(&mut self, task: Id) {
+    /// The task of a name has ended: by a panic, which the log has told, or because the name has gone. Only now
+    /// nobody tells anything of it any more.
+    async fn has_ended(&mut self, end: &JoinError, endpoint: &Endpoint) {
         let mut names = self.by_host.iter();
-        let failed = names.find(|(_, keeping)| keeping.id() == task);
-        let Some(host) = failed.map(|(host, _)| host.clone()) else {
+        let ended = names.find(|(_, keeping)| keeping.id() == end.id());
+        let Some(host) = ended.map(|(host, _)| host.clone()) else {
             return;
         };
-        error!(%host, "a fault of ours has ended the care for a certificate; it begins anew in {FAULT_WAIT:?}");
         self.by_host.remove(&host);
-        self.begin(host, FAULT_WAIT).await;
+        if end.is_panic() {
+            error!(%host, "a fault of ours has ended the care for a certificate; it begins anew in {FAULT_WAIT:?}");
+            return self.begin(host, FAULT_WAIT).await;
+        }
+        endpoint.certificates().forget(&host);
+        let standing = &self.place.standing;
+        standing.certificate_is(endpoint.name(), &host, None);
     }
 }
 
@@ -284,11 +278,18 @@ async fn until(time: Option<Instant>) {
 /// The chain in a file, if it is one for our key. What is wrong is told.
 async fn read(file: &Path, key: &Arc<KeyPair>) -> Option<Chain> {
     let (file, key) = (file.to_owned(), key.clone());
-    let read = off_the_reactor(move || Chain::read(&file, &key)).await;
+    let read = survived(move || Chain::read(&file, &key)).await?;
     read.unwrap_or_else(|error| {
         warn!("{error}");
         None
     })
+}
+
+/// What `work` gives, which may block the thread; nothing if it panics: one name must not end the agent.
+async fn survived<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let done = spawn_blocking(work).await;
+    let told = |fault| error!("a fault of ours while a certificate was read: {fault}");
+    done.map_err(told).ok()
 }
 
 /// `acme_cert.pem` → `acme_cert.<host>.pem`.
@@ -300,13 +301,4 @@ fn beside(main: &Path, host: &Hostname) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_chain_of_another_name_stands_beside_the_first() {
-        let host = "a.example".parse().expect("a name");
-        let beside = beside(Path::new("/var/lib/agent/acme_cert.pem"), &host);
-        assert_eq!(beside, Path::new("/var/lib/agent/acme_cert.a.example.pem"));
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@ pub struct Published {
     pub urls: Vec<String>,
     /// Those of them to show: the first of each relay.
     pub shown: Vec<String>,
-    /// How its host names stand with their certificates, those that have any but self-signed ones.
+    /// How its host names stand with their certificates, where any are to be ordered.
     pub certificates: BTreeMap<String, CertificateState>,
     /// Whether somebody with another key was seen to answer at one of these URLs, when the agent looked
     /// last. [`verify`](crate::verify::verify) tells at which.

@@ -49,6 +49,13 @@ impl CertStore {
         });
     }
 
+    /// Shows those who ask for `host` the default from the next handshake on.
+    pub fn forget(&self, host: &Hostname) {
+        self.change(|now| {
+            now.by_host.remove(host);
+        });
+    }
+
     /// What those are shown who ask for no name that has a certificate of its own.
     pub fn default_certificate(&self) -> Arc<CertifiedKey> {
         self.0.load().default.clone()
@@ -133,6 +140,9 @@ mod tests {
         clone.set_for(&host("a.example"), later.clone());
         assert!(Arc::ptr_eq(&store.for_host(Some("a.example")), &later));
         assert!(Arc::ptr_eq(&store.default_certificate(), &default));
+        clone.forget(&host("a.example"));
+        clone.forget(&host("b.example"));
+        assert!(Arc::ptr_eq(&store.for_host(Some("a.example")), &default));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where one name is served: who may order for it, what authorities are shown there and visitors see.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::info;
 use tunnel_common::acme::chain::Chain;
@@ -33,10 +34,30 @@ impl Place {
 }
 
 /// Where one name is served.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct At {
-    pub(super) host: Hostname,
-    pub(super) place: Place,
+    host: Hostname,
+    place: Place,
+    /// Whether visitors are shown what an authority has issued.
+    is_certified: AtomicBool,
+}
+
+impl At {
+    /// Here nothing is certified yet.
+    pub(super) fn new(host: Hostname, place: Place) -> Self {
+        Self {
+            host,
+            place,
+            is_certified: AtomicBool::new(false),
+        }
+    }
+
+    /// How it stands while there is no certificate.
+    fn tell_without_one(&self, state: CertificateState) {
+        if !self.is_certified.load(Ordering::Relaxed) {
+            self.tell(state);
+        }
+    }
 }
 
 impl Site for At {
@@ -50,7 +71,12 @@ impl Site for At {
         loop {
             let orderer = served.borrow_and_update().orderer(host);
             match orderer {
-                Some(Orderer::Us) => return,
+                Some(Orderer::Us) => {
+                    if told.is_some() {
+                        self.tell_without_one(CertificateState::Ordering);
+                    }
+                    return;
+                }
                 Some(Orderer::Nobody) if told != orderer => info!(
                     "no certificate is ordered for {host}: the relay has no port at which authorities \
                      could come to look (--alpn-port)"
@@ -61,7 +87,10 @@ impl Site for At {
                 ),
                 _ => {}
             }
-            told = orderer;
+            if orderer.is_some() {
+                self.tell_without_one(CertificateState::SelfSigned);
+                told = orderer;
+            }
             if served.changed().await.is_err() {
                 return std::future::pending().await;
             }
@@ -81,6 +110,7 @@ impl Site for At {
         if let Some(endpoint) = self.place.endpoint() {
             let certificates = endpoint.certificates();
             certificates.set_for(&self.host, chain.certified.clone());
+            self.is_certified.store(true, Ordering::Relaxed);
         }
     }
 

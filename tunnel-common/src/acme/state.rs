@@ -7,7 +7,7 @@ use super::renewal::Validity;
 /// How a host name stands with its certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CertificateState {
-    /// Nobody vouches for it: the certificate is signed by its own key.
+    /// Nobody vouches for it, and no order is under way here: the certificate is signed by its own key.
     #[default]
     SelfSigned,
     /// The user has brought it.
