@@ -137,6 +137,7 @@ impl Publish {
         let local = self
             .local
             .chosen(self.identities.has_second(), &data, &mut mistakes);
+        let if_missing = self.identities.if_missing();
         let endpoints = self.identities.endpoints(&local, &data, &mut mistakes);
         let outward = proxy::outward(elsewhere);
         let certificates = endpoints.as_ref().map(|(endpoint, _)| {
@@ -144,6 +145,7 @@ impl Publish {
                 key: &endpoint.key,
                 tls: local.tls,
                 data: &data,
+                if_missing,
                 outward: outward.clone(),
             };
             self.certificates.chosen(circumstances, &mut mistakes)

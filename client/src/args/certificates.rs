@@ -1,9 +1,10 @@
 //! Which certificates visitors are shown.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::KeyPair;
+use tracing::warn;
 use tunnel_client::config::{Certificates, Issued};
 use tunnel_client::outward::Outward;
 use tunnel_client::tls_mode::TlsMode;
@@ -12,7 +13,7 @@ use tunnel_common::acme::chain::Chain;
 use tunnel_common::acme::credentials::CredentialsFile;
 use tunnel_common::acme::settings::Settings;
 use tunnel_common::clock::Clock;
-use tunnel_common::key::{self, DataDir, IfMissing};
+use tunnel_common::key::{self, DataDir, IfMissing, KeyError, Origin};
 use tunnel_common::pem_pair::PemPair;
 
 /// Ten years: no certificate lives for longer.
@@ -81,6 +82,8 @@ pub(super) struct Circumstances<'a> {
     pub(super) key: &'a KeyPair,
     pub(super) tls: TlsMode,
     pub(super) data: &'a DataDir,
+    /// What to do where there is no file of a key.
+    pub(super) if_missing: IfMissing,
     /// How an authority is reached, and the names that are to be certified.
     pub(super) outward: Outward,
 }
@@ -136,18 +139,11 @@ impl CertificateArgs {
     }
 
     fn issued(self, circumstances: Circumstances<'_>, mistakes: &mut Vec<String>) -> Certificates {
+        let own = self.own_key(&circumstances);
+        let own = own.map_err(|error| mistakes.push(format!("--cert-key: {error}")));
         let Circumstances {
             key, data, outward, ..
         } = circumstances;
-        let own = self.own_key(data, mistakes);
-        let certified = own.as_ref().unwrap_or(key);
-        if !key::may_be_certified(certified) {
-            mistakes.push(
-                "--acme: public authorities certify no Ed25519 key; give a key for the certificate by \
-                 --cert-key FILE (it is made if it is missing)"
-                    .to_owned(),
-            );
-        }
         // A trial's certificate must not be taken for one that is trusted.
         let default = match self.acme_staging {
             true => "acme_cert.staging.pem",
@@ -157,8 +153,9 @@ impl CertificateArgs {
             data.file(self.cert_pem.as_deref().unwrap_or(default.as_ref())),
             CredentialsFile::new(data.file(&self.acme_creds_path)),
         );
-        if let Err(error) = Chain::read(&file, certified) {
-            mistakes.push(format!("--cert-pem: {error}"));
+        // Of another key than the one that is meant nothing is to be said.
+        if let Ok(own) = &own {
+            check(own.as_ref().unwrap_or(key), &file, mistakes);
         }
         if let Err(error) = credentials.check() {
             mistakes.push(format!("--acme-creds-path: {error}"));
@@ -187,7 +184,7 @@ impl CertificateArgs {
                     clock: Clock::system(),
                 },
                 file,
-                key: own,
+                key: own.ok().flatten(),
                 renew_days: self.acme_renew_days,
                 any_name,
             })),
@@ -198,11 +195,34 @@ impl CertificateArgs {
         }
     }
 
-    fn own_key(&self, data: &DataDir, mistakes: &mut Vec<String>) -> Option<KeyPair> {
-        let path = self.cert_key.as_deref()?;
-        let loaded = key::load(&data.file(path), IfMissing::Make);
-        let told = |error| mistakes.push(format!("--cert-key: {error}"));
-        loaded.map_err(told).ok().map(|(key, _)| key)
+    /// The key for the certificate, if it is not to be the identity's.
+    fn own_key(&self, circumstances: &Circumstances<'_>) -> Result<Option<KeyPair>, KeyError> {
+        let Some(path) = self.cert_key.as_deref() else {
+            return Ok(None);
+        };
+        let path = circumstances.data.file(path);
+        let (key, origin) = key::load(&path, circumstances.if_missing)?;
+        if origin == Origin::Made {
+            warn!(
+                "a new key was made: {}; it is for the certificate, keep it",
+                path.display()
+            );
+        }
+        Ok(Some(key))
+    }
+}
+
+/// Whether authorities certify this key, and whether what is in `file` is for it.
+fn check(key: &KeyPair, file: &Path, mistakes: &mut Vec<String>) {
+    if !key::may_be_certified(key) {
+        mistakes.push(
+            "--acme: public authorities certify no Ed25519 key; give a key for the certificate by \
+             --cert-key FILE (it is made if it is missing)"
+                .to_owned(),
+        );
+    }
+    if let Err(error) = Chain::read(file, key) {
+        mistakes.push(format!("--cert-pem: {error}"));
     }
 }
 
@@ -222,7 +242,6 @@ mod tests {
     use std::fs;
     use std::io::ErrorKind;
     use std::os::unix::fs::PermissionsExt as _;
-    use std::path::Path;
 
     use clap::Parser;
     use rcgen::PKCS_ED25519;
@@ -250,6 +269,7 @@ mod tests {
             key,
             tls,
             data: &DataDir::new(folder),
+            if_missing: IfMissing::Make,
             outward: Outward::new(Arc::new(SystemResolver)),
         };
         let chosen = only.certificates.chosen(circumstances, &mut mistakes);

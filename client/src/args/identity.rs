@@ -43,6 +43,11 @@ impl Identities {
         self.secondary_key.is_some()
     }
 
+    /// What to do where there is no file of a key.
+    pub(super) fn if_missing(&self) -> IfMissing {
+        IfMissing::required(self.require_key)
+    }
+
     /// The endpoint to publish, and the second one if the user wants one.
     pub(super) fn endpoints(
         self,
@@ -83,7 +88,7 @@ impl Identities {
     }
 
     fn key(&self, path: &Path) -> Result<KeyPair, key::KeyError> {
-        let (key, origin) = key::load(path, IfMissing::required(self.require_key))?;
+        let (key, origin) = key::load(path, self.if_missing())?;
         if origin == Origin::Made {
             let id = key::fingerprint(&key).label();
             warn!(

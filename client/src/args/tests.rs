@@ -270,3 +270,48 @@ fn each_relay_has_the_proxy_that_the_environment_has_for_it_and_a_mistake_is_tol
     let told = proxies("ftp://p:1", "").expect_err("is wrong").to_string();
     assert_eq!(told.lines().count(), 1, "{told}");
 }
+
+#[test]
+fn a_key_for_the_certificate_that_is_required_is_not_made() {
+    let folder = folder();
+    let flags = "--server x --acme --cert-key visitors.key";
+    parse(&folder, flags).expect("both keys are made");
+    let key = folder.path().join("visitors.key");
+    assert!(key.exists());
+    parse(&folder, &format!("{flags} --require-key")).expect("both are there");
+    std::fs::remove_file(&key).expect("is ours");
+    let missing = parse(&folder, &format!("{flags} --require-key"));
+    let told = missing.expect_err("it is missing").to_string();
+    assert!(
+        told.contains("--cert-key") && told.lines().count() == 1,
+        "{told}"
+    );
+    assert!(!key.exists());
+}
+
+#[test]
+fn where_the_key_for_the_certificate_can_not_be_read_nothing_is_said_of_the_chain() {
+    let folder = folder();
+    let path = |name| folder.path().join(name);
+    let key = key::load(&path("visitors.key"), key::IfMissing::Make);
+    let (key, _) = key.expect("a key");
+    let certified = tunnel_common::tls::self_signed(&key, &["a.example".to_owned()]);
+    let chain = &certified.expect("signs").cert[0];
+    std::fs::write(path("acme_cert.pem"), pem(chain)).expect("writes");
+    let flags = "--server x --acme --cert-key visitors.key";
+    parse(&folder, flags).expect("fits");
+    std::fs::write(path("visitors.key"), "no key").expect("writes");
+    let told = parse(&folder, flags).expect_err("is broken").to_string();
+    assert!(
+        told.contains("--cert-key") && !told.contains("--cert-pem"),
+        "{told}"
+    );
+}
+
+fn pem(certificate: &[u8]) -> String {
+    let base64 = data_encoding::BASE64.encode(certificate);
+    let lines = base64.as_bytes().chunks(64).map(String::from_utf8_lossy);
+    let lines: Vec<_> = lines.collect();
+    let lines = lines.join("\n");
+    format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+}

@@ -144,6 +144,8 @@ async fn an_ed25519_identity_is_told_that_it_needs_another_key_and_gets_one() {
     let client = town.client(&["--cert-key", "visitors.key"]);
     client.logs(VOUCHED).await;
     assert!(town.file("visitors.key").exists());
+    let log = client.log();
+    assert!(log.contains("it is for the certificate, keep it"), "{log}");
 }
 
 #[tokio::test]
