@@ -144,13 +144,8 @@ impl CertificateArgs {
         let Circumstances {
             key, data, outward, ..
         } = circumstances;
-        // A trial's certificate must not be taken for one that is trusted.
-        let default = match self.acme_staging {
-            true => "acme_cert.staging.pem",
-            false => "acme_cert.pem",
-        };
         let (file, credentials) = (
-            data.file(self.cert_pem.as_deref().unwrap_or(default.as_ref())),
+            self.chain_file(data),
             CredentialsFile::new(data.file(&self.acme_creds_path)),
         );
         // Of another key than the one that is meant nothing is to be said.
@@ -160,16 +155,7 @@ impl CertificateArgs {
         if let Err(error) = credentials.check() {
             mistakes.push(format!("--acme-creds-path: {error}"));
         }
-        let settings = Settings {
-            email: self.acme_email,
-            staging: self.acme_staging,
-            ca_root: self.acme_ca_root.as_deref().map(|path| data.file(path)),
-            external_account: self
-                .acme_eab_kid
-                .zip(self.acme_eab_hmac_file.map(|path| data.file(&path))),
-            profile: self.acme_profile,
-            directory: self.acme_directory,
-        };
+        let settings = self.settings(data);
         let any_name = settings.directory.is_some();
         let outward = match any_name {
             true => outward,
@@ -192,6 +178,28 @@ impl CertificateArgs {
                 mistakes.extend(more);
                 Certificates::SelfSigned
             }
+        }
+    }
+
+    /// A trial's certificate must not be taken for one that is trusted.
+    fn chain_file(&self, data: &DataDir) -> PathBuf {
+        let default = match self.acme_staging {
+            true => "acme_cert.staging.pem",
+            false => "acme_cert.pem",
+        };
+        data.file(self.cert_pem.as_deref().unwrap_or(default.as_ref()))
+    }
+
+    fn settings(&self, data: &DataDir) -> Settings {
+        let hmac = self.acme_eab_hmac_file.as_deref();
+        let hmac = hmac.map(|file| data.file(file));
+        Settings {
+            email: self.acme_email.clone(),
+            staging: self.acme_staging,
+            directory: self.acme_directory.clone(),
+            ca_root: self.acme_ca_root.as_deref().map(|file| data.file(file)),
+            external_account: self.acme_eab_kid.clone().zip(hmac),
+            profile: self.acme_profile.clone(),
         }
     }
 
