@@ -1,10 +1,15 @@
 //! What the libraries log in a story's own process.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// A subscriber beside that of a story. Were there one alone, tracing would ask that of whichever thread comes to a
+/// line first, and without one there the line is lost for all.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
 /// What one thread logs, from INFO up.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +18,7 @@ pub struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// This thread's, until the guard is dropped.
     pub fn of_this_thread() -> (Self, DefaultGuard) {
+        LazyLock::force(&ANOTHER);
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
