@@ -76,7 +76,7 @@ async fn the_welcome_says_who_the_relay_is_and_where_visitors_come(
     let url = format!("https://{}:{port}", peer.host());
     let granted = Granted {
         endpoint: EndpointRef::default(),
-        leads: true,
+        leads: false,
         outcome: Outcome::Urls(vec![url]),
     };
     assert_eq!(welcome.granted, [granted]);
