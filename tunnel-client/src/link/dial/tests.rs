@@ -70,7 +70,8 @@ fn dialler(
     };
     let transport = quic::transport(Congestion::default(), 1 << 20, &timeouts.quic);
     let h2 = OverTcp::new(Congestion::default(), MemoryBudget::new(1 << 30), &timeouts);
-    let relay = "relay.example.com".parse().expect("a relay");
+    // Nobody listens there over TCP: a relay of this machine's own would, at the default port.
+    let relay = "relay.example.com:9".parse().expect("a relay");
     let resolver = Arc::new(Addresses(addresses));
     Dialler::new(relay, tls, (transport, h2), timeouts, resolver).expect("a dialler")
 }
