@@ -91,13 +91,21 @@ struct Publish {
     /// Seconds that visits have at the end to get the answers that they wait for; the relay gives them 30
     #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_GRACE.as_secs(), value_parser = clap::value_parser!(u64).range(..=MAX_DRAIN_SECONDS))]
     drain_grace: u64,
+    /// File that is there while visitors can come, with the URLs in it: for health checks
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
 }
 
 /// What the command line means.
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Publish a local service.
-    Publish(Box<Config>),
+    Publish {
+        /// The agent's configuration.
+        config: Box<Config>,
+        /// The file that is to be there while visitors can come.
+        ready_file: Option<PathBuf>,
+    },
     /// Show how it works.
     #[cfg(feature = "demo")]
     Demo,
@@ -120,16 +128,26 @@ impl Args {
                 Ok(Command::Verify(Box::new(question)))
             }
             None => {
-                let config = self.publish.into_config(variable)?;
-                Ok(Command::Publish(Box::new(config)))
+                let ready_file = self.publish.ready_file();
+                let config = Box::new(self.publish.into_config(variable)?);
+                Ok(Command::Publish { config, ready_file })
             }
         }
     }
 }
 
 impl Publish {
+    fn data(&self) -> DataDir {
+        DataDir::chosen(self.data_dir.as_deref(), "client")
+    }
+
+    fn ready_file(&self) -> Option<PathBuf> {
+        let path = self.ready_file.as_deref();
+        path.map(|path| self.data().file(path))
+    }
+
     fn into_config(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Config, Mistakes> {
-        let data = DataDir::chosen(self.data_dir.as_deref(), "client");
+        let data = self.data();
         let mut mistakes = vec![];
         let relays = self.relay.addresses();
         let (proxies, elsewhere) = self.proxy.chosen(relays, &data, variable, &mut mistakes);

@@ -4,8 +4,10 @@ mod announce;
 mod args;
 #[cfg(feature = "demo")]
 mod demo;
+mod ready;
 mod verify;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -17,6 +19,7 @@ use tunnel_client::config::Config;
 use tunnel_common::process::{self, EndSignals, exit};
 
 use crate::args::{Args, Command};
+use crate::ready::ReadyFile;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -30,7 +33,7 @@ async fn main() -> ExitCode {
         }
     };
     let outcome = match command {
-        Command::Publish(config) => publish(*config).await,
+        Command::Publish { config, ready_file } => publish(*config, ready_file).await,
         Command::Verify(question) => return verify::run(&question).await.into(),
         #[cfg(feature = "demo")]
         Command::Demo => demo::run().await,
@@ -49,12 +52,14 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn publish(config: Config) -> anyhow::Result<()> {
+async fn publish(config: Config, ready_file: Option<PathBuf>) -> anyhow::Result<()> {
     let mut signals = EndSignals::listen().context("signals can not be received")?;
     let local = config.endpoint.local.to_string();
     let client = Client::new(config)?;
     info!(id = %client.id(), key = %client.key(), %local, "publishing");
     announce::on_a_thread(client.status()).context("no thread for standard output")?;
+    let follow = |path| ReadyFile::follow(path, client.status());
+    let _ready = ready_file.map(follow).transpose().context("--ready-file")?;
     let shutdown = CancellationToken::new();
     let running = client.run(shutdown.clone());
     tokio::pin!(running);

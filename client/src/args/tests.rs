@@ -28,7 +28,7 @@ fn parse_among(
     let args = data_dir.into_iter().chain(flags.split_whitespace());
     let args = Args::try_parse_from(args).expect("parses");
     match args.into_command(variable)? {
-        Command::Publish(config) => Ok(*config),
+        Command::Publish { config, .. } => Ok(*config),
         #[cfg(feature = "demo")]
         Command::Demo => panic!("the demo was not asked for"),
         Command::Verify(_) => panic!("no question was asked"),
@@ -314,4 +314,22 @@ fn pem(certificate: &[u8]) -> String {
     let lines: Vec<_> = lines.collect();
     let lines = lines.join("\n");
     format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n")
+}
+
+#[test]
+fn the_ready_file_is_in_the_data_folder_unless_its_name_says_where() {
+    let folder = folder();
+    let data = folder.path().to_str().expect("UTF-8");
+    for (given, expected) in [
+        ("ready", folder.path().join("ready")),
+        ("/nowhere/ready", "/nowhere/ready".into()),
+    ] {
+        let args = ["client", "--server", "x", "--data-dir", data];
+        let args = args.into_iter().chain(["--ready-file", given]);
+        let args = Args::try_parse_from(args).expect("parses");
+        let Ok(Command::Publish { ready_file, .. }) = args.into_command(|_| None) else {
+            panic!("publishing was asked for");
+        };
+        assert_eq!(ready_file, Some(expected));
+    }
 }
