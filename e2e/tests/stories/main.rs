@@ -16,6 +16,7 @@ mod crowd;
 mod cut_off;
 mod drain;
 mod endings;
+mod entrypoints;
 mod exits;
 mod files;
 mod h2_windows;
