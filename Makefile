@@ -82,6 +82,11 @@ chaos: measure-bins ## break networks, relays and agents, for how long is nobody
 	@$(RAISE_LIMITS); RUST_BACKTRACE=0 REQUIRE_NETSIM=1 \
 		cargo run --quiet --locked -p e2e --example chaos $(MEASURE_PROFILE)
 
+.PHONY: docker-test
+docker-test: ## build the images and use them in a real engine (root, or a running engine; some 10 min)
+	@scripts/setup --docker
+	@scripts/docker-test
+
 .PHONY: fuzz
 fuzz: ## fuzz the parsers, FUZZ_SECONDS=600 for each target, or one of them: FUZZ=client_hello
 	@scripts/fuzz $(FUZZ_SECONDS) $(FUZZ)
