@@ -53,5 +53,6 @@ mod tunnels;
 mod udp_blocked;
 mod unruly;
 mod verify;
+mod vps;
 mod ways;
 mod wire;
