@@ -47,12 +47,7 @@ else
 fi
 one --acme-creds-path ACME_CREDS_PATH path
 one --cert-pem CERT_PEM path
-one --tls-cert TLS_CERT file
-one --tls-key TLS_KEY file
-pair TLS_CERT TLS_KEY
-if given TLS_CERT && given ACME_EMAIL; then
-    mistakes+=('TLS_CERT takes no ACME_EMAIL beside it: a certificate is brought, or ordered')
-fi
+brought ACME_EMAIL
 one --ready-file READY_FILE path
 
 start client "$@"

@@ -143,6 +143,16 @@ pair() {
     fi
 }
 
+# brought NAME: the flags of a certificate that the user brings, which is not ordered too, as NAME would have it.
+brought() {
+    one --tls-cert TLS_CERT file
+    one --tls-key TLS_KEY file
+    pair TLS_CERT TLS_KEY
+    if given TLS_CERT && given "$1"; then
+        mistakes+=("TLS_CERT takes no $1 beside it: a certificate is brought, or ordered")
+    fi
+}
+
 # start PROGRAM ARGUMENT…: becomes the program, with the flags and then the arguments, so that signals reach it. Comes
 # back only if the system does not start it.
 start() {

@@ -24,12 +24,7 @@ else
     unused ACME_STAGING switch ACME_DOMAIN
     unused ACME_CREDS_PATH path ACME_DOMAIN
 fi
-one --tls-cert TLS_CERT file
-one --tls-key TLS_KEY file
-pair TLS_CERT TLS_KEY
-if given TLS_CERT && given ACME_DOMAIN; then
-    mistakes+=('TLS_CERT takes no ACME_DOMAIN beside it: a certificate is brought, or ordered')
-fi
+brought ACME_DOMAIN
 one --api-port API_PORT port
 one --pub-port PUB_PORT port
 one --alpn-port ALPN_PORT port
