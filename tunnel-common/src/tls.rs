@@ -1,5 +1,7 @@
 //! TLS as both ends use it: the provider, certificates made from one's own key.
 
+pub mod any_certificate;
+
 use std::sync::Arc;
 
 use rcgen::{

@@ -6,9 +6,7 @@ use rustls::client::Resumption;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore};
-use tunnel_common::tls;
-
-use crate::visitor::AnyCertificate;
+use tunnel_common::tls::{self, any_certificate::AnyCertificate};
 
 /// TLS 1.3 with any certificate, or none, that offers this protocol.
 pub(super) fn tls_config(identity: Option<CertifiedKey>, protocol: &[u8]) -> ClientConfig {
@@ -24,7 +22,7 @@ pub(super) fn tls_config(identity: Option<CertifiedKey>, protocol: &[u8]) -> Cli
     };
     config
         .dangerous()
-        .set_certificate_verifier(Arc::new(AnyCertificate));
+        .set_certificate_verifier(Arc::new(AnyCertificate::default()));
     config.alpn_protocols = vec![protocol.to_vec()];
     config.resumption = Resumption::disabled();
     config

@@ -15,14 +15,14 @@ use e2e::stage::{
     patient_stage, pour, pour_until_stuck, report, sip, stage, stage_with,
 };
 use e2e::transport::Over;
-use e2e::visitor::{AnyCertificate, alert, get, handshake, tls_config, visit, visit_with};
+use e2e::visitor::{alert, get, handshake, tls_config, visit, visit_with};
 use rstest::rstest;
 use rustls::version::TLS12;
 use rustls::{AlertDescription, ClientConfig, ProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
 use tokio::net::TcpStream;
 use tunnel_common::splice::options::Timeouts;
-use tunnel_common::tls;
+use tunnel_common::tls::{self, any_certificate::AnyCertificate};
 
 const MB: usize = 1_000_000;
 
@@ -331,7 +331,7 @@ async fn a_visitor_who_knows_only_tls_1_2_is_served(#[values(Over::Quic, Over::H
         .with_protocol_versions(&[&TLS12])
         .expect("TLS 1.2")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate::default()))
         .with_no_client_auth();
     let (mut visitor, mut local) = stage.visit_with(Arc::new(tls)).await;
     let version = visitor.get_ref().1.protocol_version();
