@@ -83,7 +83,9 @@ impl Certifying {
                     let show = |certificate| endpoint.show_brought(certificate);
                     files.watch(first, clock, LOOK_EVERY, show).await;
                 }
-                Certificates::Issued(how) => Issuing::new(*how, &place, clock).keep().await,
+                Certificates::Issued(how) => {
+                    Issuing::new(*how, endpoint, &place, clock).keep().await;
+                }
             }
         }
         std::future::pending().await
@@ -108,7 +110,8 @@ async fn tell_how(endpoint: &Endpoint) {
 /// Orders certificates for as many names as are served.
 struct Issuing<'a> {
     how: Issued,
-    key: Option<Arc<KeyPair>>,
+    key: Arc<KeyPair>,
+    endpoint: &'a Endpoint,
     place: &'a Place,
     clock: Clock,
     /// Also names that have gone, until their tasks have ended.
@@ -122,12 +125,13 @@ struct Issuing<'a> {
 }
 
 impl<'a> Issuing<'a> {
-    fn new(mut how: Issued, place: &'a Place, clock: Clock) -> Self {
+    fn new(mut how: Issued, endpoint: &'a Endpoint, place: &'a Place, clock: Clock) -> Self {
         let own = how.key.take().map(Arc::new);
-        let key = own.or_else(|| Some(place.endpoint()?.key().clone()));
+        let key = own.unwrap_or_else(|| endpoint.key().clone());
         Self {
             how,
             key,
+            endpoint,
             place,
             clock,
             by_host: HashMap::new(),
@@ -139,10 +143,7 @@ impl<'a> Issuing<'a> {
     }
 
     async fn keep(&mut self) {
-        let Some(endpoint) = self.place.endpoint() else {
-            return;
-        };
-        let mut served = endpoint.served();
+        let mut served = self.endpoint.served();
         loop {
             let hosts = served.borrow_and_update().hosts();
             let gone = self
@@ -168,7 +169,7 @@ impl<'a> Issuing<'a> {
                     return;
                 },
                 () = until(room) => {}
-                Some(Err(end)) = self.keeping.join_next_with_id() => self.has_ended(&end, endpoint).await,
+                Some(Err(end)) = self.keeping.join_next_with_id() => self.has_ended(&end).await,
             }
         }
     }
@@ -184,19 +185,16 @@ impl<'a> Issuing<'a> {
 
     /// Begins to keep a name certified, after a wait.
     async fn begin(&mut self, host: Hostname, wait: Duration) {
-        let Some(key) = self.key.clone() else {
-            return;
-        };
         if !self.how.any_name && is_local(host.as_str()) {
             info!(
                 "no certificate is ordered for {host}: no public authority certifies such a name"
             );
             return self.is_left_alone(host);
         }
-        let (file, found) = self.find(&host, &key).await;
+        let (file, found) = self.find(&host).await;
         let certifier = Certifier {
             host: host.clone(),
-            key,
+            key: self.key.clone(),
             ca: self.how.acme.clone(),
             site: At::new(host.clone(), self.place.clone()),
             file,
@@ -218,29 +216,22 @@ impl<'a> Issuing<'a> {
 
     /// The file for the chain of a name, and what is in it: the one that the user names, unless that has
     /// another name's.
-    async fn find(&mut self, host: &Hostname, key: &Arc<KeyPair>) -> (PathBuf, Option<Chain>) {
+    async fn find(&mut self, host: &Hostname) -> (PathBuf, Option<Chain>) {
         let main = self.how.file.clone();
         let is_free = self.main.as_ref().is_none_or(|other| other == host);
-        let fits = match read(&main, key).await {
-            Some(chain) if chain.is_for(host) => {
-                self.main = Some(host.clone());
-                return (main, Some(chain));
-            }
-            Some(_) => false,
-            None => is_free,
-        };
-        if fits {
+        let found = read(&main, &self.key).await;
+        if found.as_ref().map_or(is_free, |chain| chain.is_for(host)) {
             self.main = Some(host.clone());
-            return (main, None);
+            return (main, found);
         }
         let beside = beside(&main, host);
-        let found = read(&beside, key).await;
+        let found = read(&beside, &self.key).await;
         (beside, found.filter(|chain| chain.is_for(host)))
     }
 
     /// The task of a name has ended: by a panic, which the log has told, or because the name has gone. Only now
     /// nobody tells anything of it any more.
-    async fn has_ended(&mut self, end: &JoinError, endpoint: &Endpoint) {
+    async fn has_ended(&mut self, end: &JoinError) {
         let mut names = self.by_host.iter();
         let ended = names.find(|(_, keeping)| keeping.id() == end.id());
         let Some(host) = ended.map(|(host, _)| host.clone()) else {
@@ -251,9 +242,9 @@ impl<'a> Issuing<'a> {
             error!(%host, "a fault of ours has ended the care for a certificate; it begins anew in {FAULT_WAIT:?}");
             return self.begin(host, FAULT_WAIT).await;
         }
-        endpoint.certificates().forget(&host);
+        self.endpoint.certificates().forget(&host);
         let standing = &self.place.standing;
-        standing.certificate_is(endpoint.name(), &host, None);
+        standing.certificate_is(self.endpoint.name(), &host, None);
     }
 }
 

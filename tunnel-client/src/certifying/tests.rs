@@ -83,6 +83,10 @@ impl Town {
         }
     }
 
+    fn issuing(&self) -> Issuing<'_> {
+        Issuing::new(self.issued(), self.endpoint(), &self.place, Clock::system())
+    }
+
     fn endpoint(&self) -> &Endpoint {
         self.place.endpoint().expect("there is one")
     }
@@ -137,7 +141,7 @@ fn the_chain_of_another_name_stands_beside_the_first() {
 #[tokio::test]
 async fn who_does_not_order_is_self_signed_and_says_so() {
     let town = Town::new();
-    let mut keeping = Issuing::new(town.issued(), &town.place, Clock::system());
+    let mut keeping = town.issuing();
     for orderer in [Orderer::Nobody, Orderer::Replica] {
         town.serves(0..1, orderer);
         let self_signed = &CertificateState::SelfSigned;
@@ -151,7 +155,7 @@ async fn who_does_not_order_is_self_signed_and_says_so() {
 #[tokio::test]
 async fn nothing_is_left_of_a_name_that_has_gone() {
     let town = Town::new();
-    let mut keeping = Issuing::new(town.issued(), &town.place, Clock::system());
+    let mut keeping = town.issuing();
     let self_signed = &CertificateState::SelfSigned;
     town.serves(0..2, Orderer::Replica);
     town.keeps_until(&mut keeping, &[0, 1], self_signed).await;
@@ -171,7 +175,7 @@ async fn nothing_is_left_of_a_name_that_has_gone() {
 #[tokio::test(start_paused = true)]
 async fn a_relay_with_ever_new_names_gets_so_many_in_a_day_and_the_next_day_more() {
     let town = Town::new();
-    let mut keeping = Issuing::new(town.issued(), &town.place, Clock::system());
+    let mut keeping = town.issuing();
     let self_signed = &CertificateState::SelfSigned;
     for first in (0..MAX_A_DAY).step_by(8) {
         town.serves(first..first + 8, Orderer::Nobody);
