@@ -7,7 +7,8 @@
 //! ```
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -28,7 +29,7 @@ struct Inner {
     list: watch::Sender<List>,
     /// What each tunnel's relay has heard, by the tunnel's number.
     heard: watch::Sender<HashMap<u64, u64>>,
-    next: Mutex<u64>,
+    next: AtomicU64,
 }
 
 /// The names, and which list this is: each change counts one up.
@@ -90,11 +91,7 @@ impl Announcements {
 
     /// A tunnel that tells its relay from now on.
     pub(crate) fn teller(&self) -> Teller {
-        let number = {
-            let mut next = self.next();
-            *next += 1;
-            *next
-        };
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         self.0.heard.send_modify(|heard| {
             heard.insert(number, 0);
         });
@@ -104,10 +101,6 @@ impl Announcements {
             list: self.0.list.subscribe(),
             told: List::default(),
         }
-    }
-
-    fn next(&self) -> MutexGuard<'_, u64> {
-        self.0.next.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
