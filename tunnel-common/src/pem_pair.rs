@@ -247,15 +247,14 @@ fn validity(certified: &CertifiedKey) -> Option<Validity> {
 
 /// What there is to say of the certificate in `chain` at `now`, if its end is near or past.
 fn near_end(chain: &Path, validity: Validity, now: SystemTime) -> Option<String> {
-    let (chain, until) = (chain.display(), date(validity.not_after));
+    let until = date(validity.not_after);
     if validity.is_over(now) {
-        return Some(format!(
-            "the certificate in {chain} has expired: it was valid until {until}"
-        ));
+        let chain = chain.to_owned();
+        return Some(PemError::Expired { chain, until }.to_string());
     }
     let left = validity.not_after.duration_since(now).unwrap_or_default();
     let is_near = left < WARN_BEFORE.min(validity.lifetime() / WARN_SHARE);
-    let days = validity.days_left(now);
+    let (chain, days) = (chain.display(), validity.days_left(now));
     is_near.then(|| format!("the certificate in {chain} is valid until {until}, days left: {days}"))
 }
 

@@ -34,12 +34,14 @@ impl AcmeConfig {
     ///
     /// It blocks the thread.
     pub fn find(mut self) -> Result<Self, ChainFileError> {
-        let chain = Chain::read(&self.file, &self.key)?;
         let (host, file) = (&self.host, self.file.display());
-        if chain.as_ref().is_some_and(|chain| !chain.is_for(host)) {
-            warn!("the certificate in {file} is not for {host}; a new one takes its place");
-        }
-        self.found = chain.filter(|chain| chain.is_for(&self.host));
+        self.found = Chain::read(&self.file, &self.key)?.filter(|chain| {
+            let is_ours = chain.is_for(host);
+            if !is_ours {
+                warn!("the certificate in {file} is not for {host}; a new one takes its place");
+            }
+            is_ours
+        });
         Ok(self)
     }
 }

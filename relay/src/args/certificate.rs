@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use anyhow::Context as _;
 use rcgen::KeyPair;
@@ -52,7 +51,7 @@ impl Chosen {
     pub(super) fn is_vouched_for(&self, host: &str) -> bool {
         let acme = self.acme.as_ref();
         acme.is_some_and(|acme| {
-            let now = UNIX_EPOCH + acme.ca.clock.since_epoch();
+            let now = acme.ca.clock.now();
             let mut found = acme.found.iter();
             found.any(|chain| !chain.validity.is_over(now))
                 && acme.ca.authority.directory == DirectoryUrl::lets_encrypt()

@@ -95,7 +95,7 @@ impl Acme {
     /// Remembers that an order is begun, before the authority hears of it.
     async fn begin(&self, host: &Hostname) -> Result<(), Failure> {
         let (directory, host) = (self.authority.directory.clone(), host.clone());
-        let now = seconds(self.clock.now());
+        let now = self.clock.since_epoch().as_secs();
         let begun = self.credentials.update(move |stored| {
             let known = stored.wait(&directory, &host).cloned();
             let mut wait = known.unwrap_or_else(|| StoredWait::new(&directory, &host));

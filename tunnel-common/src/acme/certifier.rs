@@ -189,10 +189,13 @@ impl<C: Ca, S: Site> Certifier<C, S> {
             }
             let is_news = told.is_none_or(|(due, at)| due != renewal || at.elapsed() >= TELL_AGAIN);
             if is_news {
-                let (host, days, renewal) =
-                    (&self.host, validity.days_left(self.now()), date(renewal));
-                info!(days, renewal, "the certificate of {host} will be renewed");
-                told = Some((self.due(current, window), Instant::now()));
+                let (host, days) = (&self.host, validity.days_left(self.now()));
+                info!(
+                    days,
+                    renewal = date(renewal),
+                    "the certificate of {host} will be renewed"
+                );
+                told = Some((renewal, Instant::now()));
             }
             let tell_again = Instant::now() + TELL_AGAIN;
             match is_due {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rcgen::{KeyPair, PublicKeyData as _};
+use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::sign::CertifiedKey;
@@ -15,6 +15,7 @@ use x509_parser::extensions::GeneralName;
 use super::renewal::Validity;
 use crate::hostname::Hostname;
 use crate::identity::KeyFingerprint;
+use crate::key::fingerprint;
 use crate::private_file::{self, Guard};
 use crate::tls::{self, CertificateError};
 
@@ -93,7 +94,7 @@ impl Chain {
         let (_, parsed) =
             x509_parser::parse_x509_certificate(leaf).map_err(|_| BadChain::Unreadable)?;
         let (validity, names) = (validity(&parsed), names(&parsed));
-        let ours = KeyFingerprint::of_spki(&key.subject_public_key_info());
+        let ours = fingerprint(key);
         if KeyFingerprint::of_spki(parsed.public_key().raw) != ours {
             return Err(BadChain::OtherKey(ours));
         }
