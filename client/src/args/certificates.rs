@@ -8,16 +8,13 @@ use tracing::warn;
 use tunnel_client::config::{Certificates, Issued};
 use tunnel_client::outward::Outward;
 use tunnel_client::tls_mode::TlsMode;
-use tunnel_common::acme::ca::{Acme, VALIDATION_PORT};
+use tunnel_common::acme::ca::{MAX_RENEW_DAYS, VALIDATION_PORT};
 use tunnel_common::acme::chain::Chain;
 use tunnel_common::acme::credentials::CredentialsFile;
 use tunnel_common::acme::settings::Settings;
 use tunnel_common::clock::Clock;
 use tunnel_common::key::{self, DataDir, IfMissing, KeyError, Origin};
 use tunnel_common::pem_pair::PemPair;
-
-/// Ten years: no certificate lives for longer.
-const MAX_RENEW_DAYS: i64 = 3650;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CertificateArgs {
@@ -152,32 +149,22 @@ impl CertificateArgs {
         if let Ok(own) = &own {
             check(own.as_ref().unwrap_or(key), &file, mistakes);
         }
-        if let Err(error) = credentials.check() {
-            mistakes.push(format!("--acme-creds-path: {error}"));
-        }
         let settings = self.settings(data);
         let any_name = settings.directory.is_some();
         let outward = match any_name {
             true => outward,
             false => outward.with_agents_in_public(),
         };
-        match settings.authority(Arc::new(outward)) {
-            Ok(authority) => Certificates::Issued(Box::new(Issued {
-                acme: Acme {
-                    authority,
-                    credentials,
-                    validation_port: self.acme_validation_port,
-                    clock: Clock::system(),
-                },
+        let port = self.acme_validation_port;
+        match settings.acme(credentials, port, Arc::new(outward), mistakes) {
+            Some(acme) => Certificates::Issued(Box::new(Issued {
+                acme,
                 file,
                 key: own.ok().flatten(),
                 renew_days: self.acme_renew_days,
                 any_name,
             })),
-            Err(more) => {
-                mistakes.extend(more);
-                Certificates::SelfSigned
-            }
+            None => Certificates::SelfSigned,
         }
     }
 

@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::KeyPair;
-use tunnel_common::acme::ca::{self, VALIDATION_PORT};
+use tunnel_common::acme::ca::{self, MAX_RENEW_DAYS, VALIDATION_PORT};
 use tunnel_common::acme::credentials::CredentialsFile;
 use tunnel_common::acme::dial::Direct;
 use tunnel_common::acme::settings::Settings;
-use tunnel_common::clock::Clock;
 use tunnel_common::hostname::Hostname;
 use tunnel_common::key::{self, DataDir};
 use tunnel_server::acme::AcmeConfig;
@@ -17,8 +16,6 @@ use tunnel_server::acme::AcmeConfig;
 const CHAIN_FILE: &str = "server_acme_cert.pem";
 /// The same for trials: what nobody trusts must not be taken for the other.
 const STAGING_CHAIN_FILE: &str = "server_acme_cert.staging.pem";
-/// More days before its end than any certificate is valid.
-const MAX_RENEW_DAYS: i64 = 3650;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Acme {
@@ -74,17 +71,9 @@ impl Acme {
     pub(super) fn ca(&self, data: &DataDir, mistakes: &mut Vec<String>) -> Option<ca::Acme> {
         self.domain()?;
         let credentials = CredentialsFile::new(data.file(&self.acme_creds_path));
-        if let Err(error) = credentials.check() {
-            mistakes.push(format!("--acme-creds-path: {error}"));
-        }
-        let authority = self.settings(data).authority(Arc::new(Direct));
-        let told = |more| mistakes.extend::<Vec<_>>(more);
-        Some(ca::Acme {
-            authority: authority.map_err(told).ok()?,
-            credentials,
-            validation_port: self.acme_validation_port,
-            clock: Clock::system(),
-        })
+        let port = self.acme_validation_port;
+        let settings = self.settings(data);
+        settings.acme(credentials, port, Arc::new(Direct), mistakes)
     }
 
     fn settings(&self, data: &DataDir) -> Settings {

@@ -23,6 +23,8 @@ use crate::wire::alpn;
 
 /// Where authorities come to look (RFC 8737, 3).
 pub const VALIDATION_PORT: u16 = 443;
+/// The most days before its end at which a user may have a certificate renewed, ten years: none lives longer.
+pub const MAX_RENEW_DAYS: i64 = 3650;
 
 /// Orders for one name that may be begun within an hour without an end: whoever is killed in one begins
 /// another at the next start.

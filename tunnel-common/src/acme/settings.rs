@@ -7,8 +7,11 @@ use rustls::RootCertStore;
 use webpki_roots::TLS_SERVER_ROOTS;
 
 use super::authority::{Authority, DirectoryUrl, ExternalAccount};
+use super::ca::Acme;
+use super::credentials::CredentialsFile;
 use super::dial::Dial;
 use crate::ca_file;
+use crate::clock::Clock;
 use crate::private_file::{self, Guard};
 
 /// The longest file with the key of an external account: it has under 100 bytes.
@@ -35,6 +38,29 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The authority that is meant, to be reached by `dial`, our account there in `credentials`, and the port
+    /// to which it comes. Every mistake is told, each with the flag that it is in.
+    ///
+    /// It reads the files, which blocks the thread, and asks nobody.
+    pub fn acme(
+        self,
+        credentials: CredentialsFile,
+        validation_port: u16,
+        dial: Arc<dyn Dial>,
+        mistakes: &mut Vec<String>,
+    ) -> Option<Acme> {
+        if let Err(error) = credentials.check() {
+            mistakes.push(format!("--acme-creds-path: {error}"));
+        }
+        let told = |more| mistakes.extend::<Vec<_>>(more);
+        Some(Acme {
+            authority: self.authority(dial).map_err(told).ok()?,
+            credentials,
+            validation_port,
+            clock: Clock::system(),
+        })
+    }
+
     /// The authority that is meant, to be reached by `dial`. An error holds every mistake, each with the
     /// flag that it is in.
     ///
