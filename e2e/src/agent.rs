@@ -124,11 +124,21 @@ impl Agent {
 
     /// Waits until visitors reach the first endpoint at so many URLs.
     pub async fn serves_at(&self, urls: usize) -> Published {
+        let are = |first: &Published| first.urls.len() == urls;
+        self.first_is("the URLs are so many", are).await
+    }
+
+    /// Waits until the first endpoint is published so.
+    pub async fn first_is(
+        &self,
+        what: &str,
+        mut is_so: impl FnMut(&Published) -> bool,
+    ) -> Published {
         let mut status = self.status.clone();
-        let are = |s: &Status| first(s).is_some_and(|first| first.urls.len() == urls);
-        let serving = soon("the URLs are so many", status.wait_for(are)).await;
-        let serving = serving.expect("the agent runs");
-        first(&serving).expect("waited for").clone()
+        let is = |s: &Status| first(s).is_some_and(&mut is_so);
+        let so = soon(what, status.wait_for(is)).await;
+        let so = so.expect("the agent runs");
+        first(&so).expect("waited for").clone()
     }
 
     /// At how many URLs visitors reach the first endpoint now.
@@ -151,12 +161,9 @@ impl Agent {
         what: &str,
         mut is_so: impl FnMut(&CertificateState) -> bool,
     ) -> CertificateState {
-        let mut status = self.status.clone();
-        let state =
-            |s: &Status| first(s).and_then(|first| first.certificates.values().next().cloned());
-        let is = |s: &Status| state(s).is_some_and(|state| is_so(&state));
-        let so = soon(what, status.wait_for(is)).await;
-        state(&so.expect("the agent runs")).expect("waited for")
+        let is = |first: &Published| first.certificates.values().next().is_some_and(&mut is_so);
+        let so = self.first_is(what, is).await;
+        so.certificates.into_values().next().expect("waited for")
     }
 
     /// The first host name at which it serves.

@@ -17,9 +17,8 @@
 //! * [`stranger`] is an agent on other TLS, QUIC and HTTP/2 stacks than ours; [`steady`] is a
 //!   bystander whom nothing that others do may hurt.
 //! * [`porter`] decides which agents may come in. [`ports`] are known before they are bound, [`tools`] are programs of others, [`nginx`] is one
-//!   as a local service, [`haproxy`] one before the public port.
-//! * [`firewall`] stands between an agent and its relay, and swallows UDP when it is told to.
 //!   as a local service, [`haproxy`] one before the public port, [`forward_proxy`] one before an agent.
+//! * [`firewall`] stands between an agent and its relay, and swallows UDP when it is told to.
 //! * [`certified`] is an agent that gets its certificates from an authority.
 //! * [`front`] is a port before a relay that is known first, as [`pebble`] must be told where to look.
 //! * [`pebble`] is an ACME server, [`mock_ca`] one for what that lacks; [`authority`] is one of a story's

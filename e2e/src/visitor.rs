@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::tls::{self, any_certificate::AnyCertificate};
 
 use crate::poll::soon;
@@ -122,6 +123,11 @@ pub fn alert(error: &io::Error) -> Option<rustls::AlertDescription> {
         Error::AlertReceived(alert) => Some(*alert),
         _ => None,
     }
+}
+
+/// The key that a certificate is for.
+pub fn key_in(certificate: &CertificateDer<'_>) -> KeyFingerprint {
+    KeyFingerprint::of_certificate(certificate).expect("a certificate")
 }
 
 /// The certificate that the visitor was shown.

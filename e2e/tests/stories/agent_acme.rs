@@ -15,7 +15,7 @@ use e2e::poll::{eventually, soon, until_ok};
 use e2e::process::folder;
 use e2e::relay::{Relay, relay_with};
 use e2e::transport::Over;
-use e2e::visitor::{certificate, get, get_on, visit};
+use e2e::visitor::{certificate, get, get_on, key_in, visit};
 use rcgen::KeyPair;
 use rstest::rstest;
 use rustls::pki_types::CertificateDer;
@@ -25,7 +25,6 @@ use tunnel_client::config::{EndpointConfig, Issued};
 use tunnel_client::resolve::{Resolve, Resolving};
 use tunnel_common::acme::dial::{Dial, Dialling};
 use tunnel_common::acme::state::CertificateState;
-use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::key;
 use tunnel_common::wire::frame::EndpointRef;
 
@@ -94,10 +93,6 @@ impl Dial for Gated {
             self.behind.dial(host, port).await
         })
     }
-}
-
-fn key_in(certificate: &CertificateDer<'_>) -> KeyFingerprint {
-    KeyFingerprint::of_certificate(certificate).expect("a key")
 }
 
 #[rstest]

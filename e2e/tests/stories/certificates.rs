@@ -13,7 +13,7 @@ use e2e::process::{self, folder};
 use e2e::relay::{Relay, relay_with};
 use e2e::stage::{drain_to_end, local, pour, sip};
 use e2e::transport::Over;
-use e2e::visitor::{certificate, get, tls_config, visit, visit_with};
+use e2e::visitor::{certificate, get, key_in, tls_config, visit, visit_with};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rstest::rstest;
 use rustls::pki_types::CertificateDer;
@@ -91,8 +91,7 @@ impl Vouched {
 
 /// The key that the next one is shown who comes to the API port.
 async fn shown(over: Over, relay: &Relay) -> KeyFingerprint {
-    let shown = certificate_shown(over, relay.api).await;
-    KeyFingerprint::of_certificate(&shown).expect("a certificate")
+    key_in(&certificate_shown(over, relay.api).await)
 }
 
 /// The certificate that the next one is shown who comes to the API port at `api`.

@@ -19,7 +19,7 @@ use e2e::process::{self, folder, tool};
 use e2e::published::text;
 use e2e::relay::{Relay, relay_with};
 use e2e::transport::Over;
-use e2e::visitor::{get, say, tls_config};
+use e2e::visitor::{get, key_in, say, tls_config};
 use rcgen::KeyPair;
 use rstest::rstest;
 use rustix::process::Signal;
@@ -28,13 +28,11 @@ use rustls::pki_types::pem::PemObject as _;
 use tempfile::TempDir;
 use tunnel_client::config::{Config, RelayConfig};
 use tunnel_client::link::relay_trust::RelayTrust;
-use tunnel_client::resolve::{Resolve, Resolving};
 use tunnel_common::acme::ca::Acme;
 use tunnel_common::acme::credentials::CredentialsFile;
 use tunnel_common::acme::dial::Direct;
 use tunnel_common::acme::settings::Settings;
 use tunnel_common::clock::Clock;
-use tunnel_common::identity::KeyFingerprint;
 use tunnel_server::acme::AcmeConfig;
 use tunnel_server::cert;
 
@@ -142,7 +140,6 @@ impl Stage {
             trust: RelayTrust::PrivateCa(vec![root]),
             ..RelayConfig::new(address.parse().expect("an address"))
         }];
-        config.resolver = Arc::new(Loopback);
         config
     }
 
@@ -152,21 +149,6 @@ impl Stage {
         let now = || (pebble.accounts(), pebble.orders(), pebble.issued());
         eventually(&format!("pebble has made {made:?}"), || now() == made).await;
     }
-}
-
-/// Every name is this machine.
-#[derive(Debug)]
-struct Loopback;
-
-impl Resolve for Loopback {
-    fn resolve<'a>(&'a self, _: &'a str, port: u16) -> Resolving<'a> {
-        let addresses = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))];
-        Box::pin(std::future::ready(Ok(addresses)))
-    }
-}
-
-fn key_of(certificate: &CertificateDer<'_>) -> KeyFingerprint {
-    KeyFingerprint::of_certificate(certificate).expect("a certificate")
 }
 
 #[rstest]
@@ -187,7 +169,7 @@ async fn a_relay_gets_its_certificate_and_keeps_the_tunnels_that_were_there_befo
     let after = certificate_shown(over, relay.api).await;
     assert_ne!(after, before);
     assert_eq!(after, stage.kept());
-    assert_eq!(key_of(&after), key_of(&before), "pins hold");
+    assert_eq!(key_in(&after), key_in(&before), "pins hold");
     assert!(
         !status.has_changed().expect("it runs"),
         "it kept its tunnel"
@@ -224,7 +206,7 @@ async fn a_certificate_is_renewed_under_a_tunnel_which_goes_on(
         changed.expect("the relay runs");
     }
 
-    assert_eq!(key_of(&stage.kept()), key_of(&first));
+    assert_eq!(key_in(&stage.kept()), key_in(&first));
     assert!(
         !status.has_changed().expect("it runs"),
         "it kept its tunnel"

@@ -5,10 +5,9 @@ use e2e::origin::http;
 use e2e::poll::until_ok;
 use e2e::relay::{relay, relay_again, relay_for, relay_identity, relay_with};
 use e2e::transport::Over;
-use e2e::visitor::{alert, certificate, get, get_on, visit};
+use e2e::visitor::{alert, certificate, get, get_on, key_in, visit};
 use rstest::rstest;
 use rustls::AlertDescription;
-use tunnel_common::identity::KeyFingerprint;
 use tunnel_common::key;
 
 #[rstest]
@@ -33,7 +32,7 @@ async fn the_certificate_that_a_visitor_sees_has_the_key_whose_hash_the_name_is(
     let agent = publish(over, &relay, origin.address).await;
     let host = agent.host().await;
     let visitor = visit(relay.public, &host).await.expect("visits");
-    let shown = KeyFingerprint::of_certificate(&certificate(&visitor)).expect("parses");
+    let shown = key_in(&certificate(&visitor));
     assert_eq!(host, format!("{}.localhost", shown.label()));
     assert_ne!(shown, relay.fingerprint);
 }

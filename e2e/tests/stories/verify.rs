@@ -11,7 +11,7 @@ use e2e::forward_proxy::{SOURCE, microsocks};
 use e2e::log::Log;
 use e2e::origin::{Origin, http, origin};
 use e2e::pair::{publish, server};
-use e2e::poll::{eventually, soon};
+use e2e::poll::eventually;
 use e2e::process::{self, folder};
 use e2e::relay::{relay, relay_for};
 use e2e::transport::Over;
@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tunnel_client::config::Honesty;
 use tunnel_client::outward::{Outward, Proxies};
 use tunnel_client::resolve::{Resolve, Resolving};
-use tunnel_client::status::{Published, Status};
+use tunnel_client::status::Published;
 use tunnel_client::verify::{PublicUrl, Verdict, verify};
 use tunnel_common::acme::dial::{Dial, Dialling};
 use tunnel_common::identity::KeyFingerprint;
@@ -236,14 +236,8 @@ const ALWAYS: Honesty = Honesty {
 
 /// Waits until the agent's first endpoint is, or is not, seen to be impersonated.
 async fn is_impersonated(agent: &Agent, wanted: bool) -> Published {
-    let mut status = agent.status();
-    let first = |status: &Status| match status {
-        Status::Serving(published) => published.first().cloned(),
-        Status::Connecting => None,
-    };
-    let is = |status: &Status| first(status).is_some_and(|p| p.impersonated == wanted);
-    let seen = soon("the agent sees it", status.wait_for(is)).await;
-    first(&seen.expect("it runs")).expect("waited for")
+    let is = |first: &Published| first.impersonated == wanted;
+    agent.first_is("the agent sees it", is).await
 }
 
 #[tokio::test]
