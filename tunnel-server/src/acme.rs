@@ -38,7 +38,10 @@ impl AcmeConfig {
         self.found = Chain::read(&self.file, &self.key)?.filter(|chain| {
             let is_ours = chain.is_for(host);
             if !is_ours {
-                warn!("the certificate in {file} is not for {host}; a new one takes its place");
+                warn!(
+                    "the certificate in {file} is not for {host}, and no other is ordered while it stands there; \
+                     move it away"
+                );
             }
             is_ours
         });
