@@ -34,20 +34,15 @@ pub struct Process {
     folder: Arc<TempDir>,
 }
 
-/// The binary `name`, built beside this test by `make test` (or `cargo build --bins`).
+/// The binary `name`, built by `make test` (or `cargo build --bins`) for the same profile as this one,
+/// which may be a binary too, a test or an example.
 pub fn binary(name: &str) -> PathBuf {
-    let test = env::current_exe().expect("this test is a file");
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .expect("target/<profile>/deps/<test>");
-    let path = profile.join(name);
-    assert!(
-        path.is_file(),
-        "{} is not built: cargo build --workspace --bins",
-        path.display()
-    );
-    path
+    let this = env::current_exe().expect("this is a file");
+    // target/<profile>, or target/<profile>/deps
+    let folders = this.ancestors().skip(1).take(2);
+    let mut paths = folders.map(|folder| folder.join(name));
+    let built = paths.find(|path| path.is_file());
+    built.unwrap_or_else(|| panic!("{name} is not built: cargo build --workspace --bins"))
 }
 
 /// A fresh folder for keys.

@@ -1,0 +1,39 @@
+//! HAProxy, which reads the server name and passes the bytes on, as our relay does. nginx ends the TLS.
+
+use std::net::SocketAddr;
+
+use e2e::process;
+
+use super::chain::Chain;
+use super::start::{Missing, file, free_ports, peer};
+use crate::origin::{self, Origin};
+use crate::place::Place;
+use crate::row::Row;
+
+pub(super) fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
+    let mut command = peer("haproxy")?;
+    let [port] = free_ports();
+    let entrance = SocketAddr::new(place.relay_ip(), port.port);
+    let (folder, path) = file("haproxy.cfg", &configuration(entrance, origin.tls));
+    command.arg("-db").arg("-f").arg(path);
+    Ok(Chain {
+        row: Row::Haproxy,
+        entrance,
+        host: origin::NAME.to_owned(),
+        relay: Some(process::spawn(place.relay_side(command), folder)),
+        agent: None,
+        ports: vec![port],
+    })
+}
+
+fn configuration(entrance: SocketAddr, nginx: SocketAddr) -> String {
+    let name = origin::NAME;
+    format!(
+        "global\n  maxconn 9000\n\
+         defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 600s\n  timeout server 600s\n\
+         frontend public\n  bind {entrance} backlog 4096\n  tcp-request inspect-delay 5s\n  \
+         tcp-request content accept if {{ req_ssl_hello_type 1 }}\n  \
+         use_backend nginx if {{ req_ssl_sni -i {name} }}\n\
+         backend nginx\n  server nginx {nginx}\n"
+    )
+}

@@ -1,0 +1,39 @@
+//! Runs one of the visitors' programs to its end.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use e2e::tools;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// No load takes longer.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// Starts it, its output kept. Dropping it kills it.
+pub(crate) fn spawn(mut command: Command) -> Child {
+    tools::forget_proxies(&mut command);
+    let started = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    started.unwrap_or_else(|error| panic!("{:?}: {error}", command.as_std()))
+}
+
+/// What it wrote to standard output; `None` and a word on standard error if it failed.
+pub(crate) async fn output(child: Child) -> Option<String> {
+    let output = match timeout(LIMIT, child.wait_with_output()).await {
+        Ok(output) => output.expect("is a child"),
+        Err(_) => {
+            eprintln!("a load has not ended within {LIMIT:?}");
+            return None;
+        }
+    };
+    if !output.status.success() {
+        eprintln!("{}: {}", output.status, tools::errors(&output));
+        return None;
+    }
+    Some(tools::text(&output))
+}
