@@ -80,7 +80,7 @@ fn in_memory() -> Arc<TempDir> {
 
 fn write_files(folder: &Path) -> io::Result<()> {
     let root = folder.join("root");
-    fs::create_dir_all(root.join("up"))?;
+    fs::create_dir(&root)?;
     let sizes = [
         (SMALL, SMALL_BYTES),
         (PAGE, PAGE_BYTES),
@@ -94,7 +94,7 @@ fn write_files(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// One process, so that its processor time is all in one place. Uploads are thrown away where they arrive.
+/// One process, so that its processor time is all in one place. Uploads are thrown away as they arrive.
 fn configuration(folder: &Path, plain: SocketAddr, tls: SocketAddr) -> String {
     let folder = folder.display();
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -107,6 +107,6 @@ fn configuration(folder: &Path, plain: SocketAddr, tls: SocketAddr) -> String {
          keepalive_timeout 600s;\nclient_max_body_size 0;\nssl_protocols TLSv1.2 TLSv1.3;\n{temporary}\
          server {{\nlisten {plain} backlog=4096;\nlisten {tls} ssl backlog=4096;\nroot {folder}/root;\n\
          ssl_certificate {folder}/cert.pem;\nssl_certificate_key {folder}/key.pem;\n\
-         location /up/ {{ dav_methods PUT; }}\n}}\n}}\n"
+         location /up/ {{ return 204; }}\n}}\n}}\n"
     )
 }

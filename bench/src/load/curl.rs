@@ -65,9 +65,8 @@ pub(crate) fn download(chain: &Chain, place: &Place, path: &str, limit: Duration
 /// An upload that runs.
 pub(crate) fn upload(chain: &Chain, place: &Place, file: &Path) -> Child {
     let file = file.to_str().expect("UTF-8");
-    let name = format!("up/{}", chain.row.key());
     let arguments = ["-o", "/dev/null", "-H", "Expect:", "-T", file];
-    run::spawn(curl(chain, place, &arguments, &name))
+    run::spawn(curl(chain, place, &arguments, "up/big"))
 }
 
 /// Waits for the end of all, and counts; `None` if one failed. That its time was up is no failure.
