@@ -54,18 +54,23 @@ pub(crate) async fn measure(settings: &Settings, book: &mut Book) {
     let place = Place::loopback();
     let origin = origin::start(&place);
     let mut chains = vec![];
-    for row in ROWS {
+    for row in ROWS.into_iter().filter(|row| settings.has_row(*row)) {
         match start(row, &place, &origin).await {
             Ok(chain) => chains.push(chain),
             Err(missing) => println!("{}: {} is not installed", row.key(), missing.0),
         }
     }
-    for chain in &chains {
-        idle(chain, &place, book).await;
+    if settings.has_figure("idle") {
+        for chain in &chains {
+            idle(chain, &place, book).await;
+        }
     }
     for round in 0..settings.rounds {
         println!("loopback, round {} of {}", round + 1, settings.rounds);
-        for figure in Figure::ALL {
+        for (name, figure) in Figure::ALL {
+            if !settings.has_figure(name) {
+                continue;
+            }
             for chain in &chains {
                 let scene = Scene {
                     chain,
@@ -90,13 +95,13 @@ enum Figure {
 }
 
 impl Figure {
-    const ALL: [Self; 6] = [
-        Self::Two,
-        Self::Many,
-        Self::New,
-        Self::Download,
-        Self::Eight,
-        Self::Upload,
+    const ALL: [(&str, Self); 6] = [
+        ("two", Self::Two),
+        ("many", Self::Many),
+        ("new", Self::New),
+        ("download", Self::Download),
+        ("eight", Self::Eight),
+        ("upload", Self::Upload),
     ];
 
     async fn take(self, scene: &Scene<'_>, settings: &Settings, book: &mut Book, round: usize) {

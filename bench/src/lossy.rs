@@ -24,7 +24,7 @@ const BITS_PER_SECOND: u64 = 100_000_000;
 /// Who stay and ask again and again.
 const VISITORS: usize = 64;
 /// How long they do, and how long a download is watched.
-const TIME: Duration = Duration::from_secs(12);
+const TIME: Duration = Duration::from_secs(8);
 /// For so long two downloads go on before anybody else comes.
 const HEAD_START: Duration = Duration::from_secs(3);
 

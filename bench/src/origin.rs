@@ -103,7 +103,7 @@ fn configuration(folder: &Path, plain: SocketAddr, tls: SocketAddr) -> String {
     format!(
         "master_process off;\nworker_rlimit_nofile 20000;\npid {folder}/nginx.pid;\n\
          events {{ worker_connections 19000; }}\n\
-         http {{\naccess_log off;\nsendfile on;\ntcp_nodelay on;\nkeepalive_requests 1000000000;\n\
+         http {{\naccess_log off;\nsendfile on;\ntcp_nopush on;\ntcp_nodelay on;\nkeepalive_requests 1000000000;\n\
          keepalive_timeout 600s;\nclient_max_body_size 0;\nssl_protocols TLSv1.2 TLSv1.3;\n{temporary}\
          server {{\nlisten {plain} backlog=4096;\nlisten {tls} ssl backlog=4096;\nroot {folder}/root;\n\
          ssl_certificate {folder}/cert.pem;\nssl_certificate_key {folder}/key.pem;\n\

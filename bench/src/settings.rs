@@ -3,6 +3,8 @@
 use std::env;
 use std::time::Duration;
 
+use crate::row::Row;
+
 /// The parts there are.
 pub(crate) const PARTS: [&str; 3] = ["loopback", "lossy", "scale"];
 
@@ -11,6 +13,10 @@ pub(crate) const PARTS: [&str; 3] = ["loopback", "lossy", "scale"];
 pub(crate) struct Settings {
     /// `PARTS=loopback,lossy`: these alone.
     pub(crate) parts: Vec<String>,
+    /// `ROWS=haproxy,quic`: these alone.
+    pub(crate) rows: Option<Vec<String>>,
+    /// `FIGURES=many,download`: these alone.
+    pub(crate) figures: Option<Vec<String>>,
     /// `ROUNDS=5`: how often each figure of the loopback is taken.
     pub(crate) rounds: usize,
     /// `SECONDS_EACH=10`: how long each lasts that has no end by itself.
@@ -28,6 +34,8 @@ impl Settings {
         let time = number("SECONDS_EACH", 5)? as u64;
         Ok(Self {
             parts,
+            rows: list("ROWS"),
+            figures: list("FIGURES"),
             rounds: number("ROUNDS", 3)?,
             time: Duration::from_secs(time),
         })
@@ -38,10 +46,30 @@ impl Settings {
         self.parts.iter().any(|wanted| wanted == part)
     }
 
+    /// Whether this row is to be measured.
+    pub(crate) fn has_row(&self, row: Row) -> bool {
+        has(self.rows.as_deref(), row.key())
+    }
+
+    /// Whether this figure is to be taken.
+    pub(crate) fn has_figure(&self, figure: &str) -> bool {
+        has(self.figures.as_deref(), figure)
+    }
+
     /// Whether all is.
     pub(crate) fn is_whole(&self) -> bool {
-        PARTS.iter().all(|part| self.has(part))
+        let all_parts = PARTS.iter().all(|part| self.has(part));
+        all_parts && self.rows.is_none() && self.figures.is_none()
     }
+}
+
+fn list(name: &str) -> Option<Vec<String>> {
+    let text = env::var(name).ok()?;
+    Some(text.split(',').map(str::to_owned).collect())
+}
+
+fn has(wanted: Option<&[String]>, name: &str) -> bool {
+    wanted.is_none_or(|wanted| wanted.iter().any(|one| one == name))
 }
 
 fn number(name: &str, default: usize) -> Result<usize, String> {

@@ -3,32 +3,35 @@
 use std::net::SocketAddr;
 
 use e2e::process::{self, folder};
-use tokio::time::sleep;
+use tokio::process::Command;
 
 use super::chain::Chain;
-use super::start::{Missing, PAUSE, free_ports, peer};
+use super::start::{Missing, free_ports, peer};
 use crate::origin::{self, Origin};
 use crate::place::Place;
 use crate::row::Row;
 
-/// Its client ends if the server does not listen yet, and is started again then.
-pub(super) async fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
-    let mut command = peer("bore")?;
+/// The server's port, which can not be chosen.
+const CONTROL: u16 = 7835;
+/// The client ends if the server does not listen yet.
+const WHEN_IT_LISTENS: &str =
+    r#"until exec 3<>"/dev/tcp/$SERVER"; do sleep 0.05; done 2>/dev/null; exec "$0" "$@" 3>&-"#;
+
+pub(super) fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
+    let (mut server, client) = (peer("bore")?, peer("bore")?);
     let [port] = free_ports();
     let ip = place.relay_ip().to_string();
-    command.args(["server", "--bind-addr", &ip, "--bind-tunnels", &ip]);
-    let relay = process::spawn(place.relay_side(command), folder());
+    server.args(["server", "--bind-addr", &ip, "--bind-tunnels", &ip]);
     let (nginx, public) = (origin.tls.ip().to_string(), port.port.to_string());
-    let agent = loop {
-        let mut command = peer("bore")?;
-        command.args(["local", &origin.tls.port().to_string()]);
-        command.args(["--local-host", &nginx, "--to", &ip, "--port", &public]);
-        let mut agent = process::spawn(place.agent_side(command), folder());
-        sleep(PAUSE).await;
-        if agent.runs() {
-            break agent;
-        }
-    };
+    let mut waiting = Command::new("bash");
+    waiting.args(["-c", WHEN_IT_LISTENS]);
+    waiting.arg(client.as_std().get_program());
+    waiting.args(["local", &origin.tls.port().to_string()]);
+    waiting.args(["--local-host", &nginx, "--to", &ip, "--port", &public]);
+    waiting.env("SERVER", format!("{ip}/{CONTROL}"));
+    waiting.env("RUST_LOG", "error");
+    let relay = process::spawn(place.relay_side(server), folder());
+    let agent = process::spawn(place.agent_side(waiting), folder());
     Ok(Chain {
         row: Row::Bore,
         entrance: SocketAddr::new(place.relay_ip(), port.port),

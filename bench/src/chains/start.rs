@@ -18,7 +18,7 @@ use crate::row::Row;
 /// Who has not answered by then never will.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks.
-pub(super) const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(50);
 /// Where `make bench` installs what ours is compared with, beside the binaries.
 const PEERS: &str = "../peers/bin";
 
@@ -33,7 +33,7 @@ pub(crate) async fn start(row: Row, place: &Place, origin: &Origin) -> Result<Ch
         Row::Haproxy => haproxy::start(place, origin)?,
         Row::Quic | Row::QuicCubic | Row::H2 => ours::start(row, place, origin).await,
         Row::Rathole => rathole::start(place, origin)?,
-        Row::Bore => bore::start(place, origin).await?,
+        Row::Bore => bore::start(place, origin)?,
     };
     answers(&chain, place).await;
     Ok(chain)
