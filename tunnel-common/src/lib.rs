@@ -11,7 +11,8 @@
 //! * [`acme`] - certificates from an authority; [`pem_pair`] - those that the user has brought;
 //!   [`cert_store`] - how both are replaced while handshakes go on; [`ca_file`] - authorities that the user
 //!   names.
-//! * [`quic`], [`h2`] - sockets and transport settings that both ends share.
+//! * [`quic`], [`h2`] - sockets and transport settings that both ends share; [`coalesce`] - how what many
+//!   visits write leaves together.
 //! * [`clock`], [`escape`], [`process`] - the rim: wall-clock time, log text, limits and signals.
 //!
 //! Without the feature `tunnel`, which is on by default, only the parsers are left: names, identities,
@@ -29,6 +30,8 @@ pub mod ca_file;
 pub mod cert_store;
 #[cfg(feature = "tunnel")]
 pub mod clock;
+#[cfg(feature = "tunnel")]
+pub mod coalesce;
 pub mod escape;
 #[cfg(feature = "tunnel")]
 pub mod file_watch;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tunnel_common::budget::MemoryBudget;
+use tunnel_common::coalesce::Coalesced;
 use tunnel_common::h2::{MAX_STREAMS, Purpose, exporter};
 use tunnel_common::proof::Exporter;
 use tunnel_common::quic::Congestion;
@@ -111,7 +112,7 @@ fn drive(
     let (visits_sender, visits) = mpsc::channel(MAX_STREAMS as usize);
     let (end, received) = (Arc::new(End::default()), acceptor.received());
     let mut driving = JoinSet::new();
-    driving.spawn({
+    driving.spawn(Coalesced::new({
         let end = end.clone();
         async move {
             let streams = Streams {
@@ -125,7 +126,7 @@ fn drive(
                 (None, None) => Closed::without_a_word(),
             });
         }
-    });
+    }));
     H2Connection {
         target,
         exporter,

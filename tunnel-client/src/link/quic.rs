@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
-    ClientConfig, ConnectionError, Endpoint, EndpointConfig, TokioRuntime, TransportConfig,
-    TransportErrorCode, VarInt,
+    ClientConfig, ConnectionError, Endpoint, EndpointConfig, TransportConfig, TransportErrorCode,
+    VarInt,
 };
 use tokio::time::timeout;
+use tunnel_common::coalesce;
 use tunnel_common::quic::{self, Congestion, QuicTimeouts};
 
 use super::connection::Connection;
@@ -54,7 +55,7 @@ pub(super) async fn connect(
 ) -> Result<Connection, DialError> {
     let socket = |error| DialError::Socket(address, error);
     let udp = udp::towards(address).map_err(socket)?;
-    let runtime = Arc::new(TokioRuntime);
+    let runtime = Arc::new(coalesce::Quinn);
     let endpoint = Endpoint::new(EndpointConfig::default(), None, udp, runtime).map_err(socket)?;
     let connecting = endpoint
         .connect_with(config, address, host)

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Endpoint, TokioRuntime, VarInt};
+use quinn::{Endpoint, VarInt};
 use rustls::ServerConfig;
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
 use tokio::net::TcpListener;
+use tunnel_common::coalesce;
 use tunnel_common::wire::alpn;
 use tunnel_common::{quic, tls};
 
@@ -89,7 +90,7 @@ impl ApiPort {
             (udp, Some(tcp), address)
         };
         let listener = tcp.map(TcpListener::from_std).transpose();
-        let runtime = Arc::new(TokioRuntime);
+        let runtime = Arc::new(coalesce::Quinn);
         let endpoint = Endpoint::new(reset_keys.endpoint_config(), Some(server), udp, runtime);
         Ok(Self {
             endpoint: endpoint.map_err(failed("UDP", address))?,

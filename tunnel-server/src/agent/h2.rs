@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
+use tunnel_common::coalesce::Coalesced;
 use tunnel_common::h2::{exporter, socket};
 use tunnel_common::stream::h2::connection::{Driver, connect};
 use tunnel_common::stream::h2::settings::Settings;
@@ -114,7 +115,7 @@ where
     let (opener, driver, proven) = established.map_err(|_| NoTunnel::Timeout)??;
     let end = Arc::new(End::default());
     let driving = drive(driver, end.clone(), state.timeouts.goodbye / 2);
-    state.tasks.spawn(driving);
+    state.tasks.spawn(Coalesced::new(driving));
     let connection = H2Connection::new(opener, end);
     Ok((Connection::H2(connection), proven))
 }
