@@ -6,6 +6,7 @@
 //! every stream with an error.
 
 use std::future::poll_fn;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -19,6 +20,7 @@ use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
+use super::gathered::{Gathered, Gathering};
 use super::leaving::{Exit, Leaving};
 use super::settings::Settings;
 use super::stream::H2Stream;
@@ -32,6 +34,9 @@ use crate::wire::code::Code;
 
 /// What a client sends before its first frame (RFC 9113, 3.4).
 const PREFACE_BYTES: usize = 24;
+
+/// What h2 writes to and reads from.
+type Underlay<T> = Gathered<Watched<T>>;
 
 /// Why no stream could be opened.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +81,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let (io, traffic) = Watched::new(io, 0);
+    let (io, gathering) = Gathered::new(io);
     let window = settings.first_window();
     let (requests, mut connection) = client_builder(window).handshake(io).await?;
     let pings = connection.ping_pong();
@@ -89,6 +95,7 @@ where
     let driver = Driver {
         watch: Watch::new(pings, traffic, window, settings),
         connection,
+        gathering,
         leaving,
         unanswered,
     };
@@ -148,7 +155,8 @@ impl Opener {
 #[derive(Debug)]
 #[must_use = "nothing moves unless the driver is polled"]
 pub struct Driver<T: AsyncRead + AsyncWrite + Unpin> {
-    connection: client::Connection<Watched<T>, Bytes>,
+    connection: client::Connection<Underlay<T>, Bytes>,
+    gathering: Gathering,
     watch: Watch,
     leaving: Leaving,
     unanswered: Arc<Semaphore>,
@@ -159,12 +167,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let mut is_relieved = false;
+        let (mut holds, mut is_relieved) = (true, false);
         loop {
             this.leaving.poll(cx);
             this.watch.begin();
+            this.gathering.hold(holds);
             if let Poll::Ready(ended) = Pin::new(&mut this.connection).poll(cx) {
                 return Poll::Ready(ended.map_err(Into::into));
+            }
+            if mem::take(&mut holds) && this.gathering.owes_a_flush() {
+                continue;
             }
             if !is_relieved && this.watch.relieve() {
                 is_relieved = true;
@@ -211,6 +223,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let (io, traffic) = Watched::new(io, PREFACE_BYTES);
+    let (io, gathering) = Gathered::new(io);
     let window = settings.first_window();
     let mut connection = server_builder(window).handshake(io).await?;
     let pings = connection.ping_pong();
@@ -218,6 +231,7 @@ where
     Ok(Acceptor {
         watch: Watch::new(pings, traffic, window, settings),
         connection,
+        gathering,
         leaving,
         exit,
         closed: None,
@@ -226,8 +240,9 @@ where
 
 /// Accepts the relay's streams, and moves the agent's end meanwhile.
 #[derive(Debug)]
-pub struct Acceptor<T> {
-    connection: server::Connection<Watched<T>, Bytes>,
+pub struct Acceptor<T: AsyncRead + AsyncWrite + Unpin> {
+    connection: server::Connection<Underlay<T>, Bytes>,
+    gathering: Gathering,
     watch: Watch,
     leaving: Leaving,
     exit: Exit,
@@ -245,16 +260,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Acceptor<T> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<(Purpose, H2Stream), Broken>>> {
-        let mut is_relieved = false;
+        let (mut holds, mut is_relieved) = (true, false);
         loop {
             self.leaving.poll(cx);
             self.watch.begin();
+            self.gathering.hold(holds);
             // The future holds nothing between polls: a new one each time is as good as one kept.
             let accepted = pin!(self.connection.accept()).poll(cx);
             let (request, respond) = match accepted {
                 Poll::Ready(Some(Ok(accepted))) => accepted,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
                 Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending if mem::take(&mut holds) && self.gathering.owes_a_flush() => continue,
                 Poll::Pending if !is_relieved && self.watch.relieve() => {
                     is_relieved = true;
                     continue;

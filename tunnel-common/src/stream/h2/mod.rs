@@ -4,7 +4,7 @@
 //! * [`stream`] - one visit's stream, an end of a splice.
 //! * [`halves`] - the two halves of a stream apart, for control.
 //! * `incoming`, `outgoing` - the two directions, with HTTP/2's flow control.
-//! * `traffic`, `meter` - the bytes below: counted, and never stuck.
+//! * `gathered`, `traffic`, `meter` - the bytes below: written together, counted, and never stuck.
 //! * `leaving` - streams that nobody holds any more and that still have to say something.
 //! * [`settings`] - what one end may set.
 //! * `pulse`, `watch` - whether the peer is there, and how large the windows should be.
@@ -12,6 +12,7 @@
 
 pub mod connection;
 pub mod fault;
+mod gathered;
 pub mod halves;
 mod incoming;
 mod leaving;
