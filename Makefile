@@ -64,6 +64,12 @@ test-all: test $(SLOW) ## `make test` and whatever is slow
 measure: build ## speed and memory of the release binaries on loopback, with nginx behind them
 	@scripts/measure
 
+# `make bench PARTS=loopback ROWS=haproxy,quic FIGURES=many,download ROUNDS=5` measures these alone.
+.PHONY: bench
+bench: setup build bench-peers ## ours against HAProxy, rathole and bore, on loopback and over a lossy line (root; 20 min)
+	cargo build --release --locked -p bench
+	@$(RAISE_LIMITS); $(TARGET_DIR)/release/bench
+
 .PHONY: measure-head-of-line
 measure-head-of-line: measure-bins ## how many visitors one lost packet holds up, QUIC and HTTP/2 (root, Linux; some minutes)
 	@REQUIRE_NETSIM=1 cargo run --quiet --locked -p e2e --example measure-head-of-line $(MEASURE_PROFILE)
@@ -120,6 +126,14 @@ clean: ## remove what was built and what setup put into this folder
 .PHONY: measure-bins
 measure-bins:
 	cargo build --locked -p relay -p client $(MEASURE_PROFILE)
+
+# What `bench` compares with. One that can not be installed is named there. rathole's own lock file has a crate
+# that no present compiler takes.
+.PHONY: bench-peers
+bench-peers:
+	@for peer in "--locked bore-cli" "rathole"; do \
+		cargo install --quiet --root $(TARGET_DIR)/peers $$peer || echo "bench: not installed: $$peer"; \
+	done
 
 # The end-to-end stories start these.
 .PHONY: test-bins

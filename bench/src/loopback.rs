@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use e2e::poll::pass;
 
 use crate::book::Book;
 use crate::chains::chain::Chain;
@@ -184,7 +184,7 @@ async fn idle(chain: &Chain, place: &Place, book: &mut Book) {
         pause: IDLE_PAUSE,
     };
     let _visitors = wrk::start(chain, place, origin::SMALL, crowd);
-    sleep(IDLE_LOOK).await;
+    pass(IDLE_LOOK).await;
     let now = chain.memory();
     let each = |now: u64, before: u64| Some((now - before) as f64 / 1024.0 / IDLE as f64);
     if chain.relay.is_some() {

@@ -7,6 +7,7 @@
 
 mod book;
 mod chains;
+mod goals;
 mod load;
 mod loopback;
 mod lossy;
@@ -15,6 +16,7 @@ mod origin;
 mod place;
 mod row;
 mod settings;
+mod weather;
 
 use std::process::ExitCode;
 
@@ -40,5 +42,6 @@ async fn main() -> ExitCode {
     for (row, metric, values) in book.all() {
         println!("{:12} {:32} {values:.2?}", row.key(), metric.key());
     }
+    println!("\n{}", goals::table(&book));
     ExitCode::SUCCESS
 }

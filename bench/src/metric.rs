@@ -1,6 +1,6 @@
 //! The figures, by name and unit.
 
-use crate::lossy::Weather;
+use crate::weather::Weather;
 
 /// One kind of figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,8 +37,6 @@ pub(crate) enum Metric {
     BesideP99(Weather),
     /// Megabits a second of one download over a line.
     LineDownload(Weather),
-    /// Kibibytes of the relay for an agent that is idle.
-    IdleTunnel,
 }
 
 impl Metric {
@@ -62,7 +60,6 @@ impl Metric {
             Self::CpuPerGbUp => "cpu_s_per_gb_upload",
             Self::IdleRelay => "idle_visitor_relay_kib",
             Self::IdleAgent => "idle_visitor_agent_kib",
-            Self::IdleTunnel => "idle_agent_relay_kib",
             Self::LineP50(weather) => return format!("small_p50_ms_{}", weather.key()),
             Self::LineP99(weather) => return format!("small_p99_ms_{}", weather.key()),
             Self::BesideP50(weather) => return format!("beside_p50_ms_{}", weather.key()),

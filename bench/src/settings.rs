@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::row::Row;
 
 /// The parts there are.
-pub(crate) const PARTS: [&str; 3] = ["loopback", "lossy", "scale"];
+const PARTS: [&str; 2] = ["loopback", "lossy"];
 
 /// What to measure.
 #[derive(Debug)]
@@ -54,12 +54,6 @@ impl Settings {
     /// Whether this figure is to be taken.
     pub(crate) fn has_figure(&self, figure: &str) -> bool {
         has(self.figures.as_deref(), figure)
-    }
-
-    /// Whether all is.
-    pub(crate) fn is_whole(&self) -> bool {
-        let all_parts = PARTS.iter().all(|part| self.has(part));
-        all_parts && self.rows.is_none() && self.figures.is_none()
     }
 }
 

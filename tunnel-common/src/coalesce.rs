@@ -79,3 +79,29 @@ impl Runtime for Quinn {
         TokioRuntime.now()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_coalesced_runs_behind_all_that_are_ready() {
+        let order = Arc::new(Mutex::new(vec![]));
+        let note = |name| {
+            let order = order.clone();
+            async move { order.lock().expect("not poisoned").push(name) }
+        };
+        let tasks = [
+            tokio::spawn(Coalesced::new(note("driver"))),
+            tokio::spawn(note("a visit")),
+            tokio::spawn(note("another")),
+        ];
+        for task in tasks {
+            task.await.expect("ends");
+        }
+        let order = order.lock().expect("not poisoned");
+        assert_eq!(*order, ["a visit", "another", "driver"]);
+    }
+}

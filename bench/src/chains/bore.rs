@@ -6,7 +6,7 @@ use e2e::process::{self, folder};
 use tokio::process::Command;
 
 use super::chain::Chain;
-use super::start::{Missing, free_ports, peer};
+use super::peers::{Missing, free_ports, peer};
 use crate::origin::{self, Origin};
 use crate::place::Place;
 use crate::row::Row;
@@ -38,6 +38,6 @@ pub(super) fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
         host: origin::NAME.to_owned(),
         relay: Some(relay),
         agent: Some(agent),
-        ports: vec![port],
+        _ports: vec![port],
     })
 }

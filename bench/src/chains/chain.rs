@@ -21,7 +21,7 @@ pub(crate) struct Chain {
     /// What stands beside nginx.
     pub(crate) agent: Option<Process>,
     /// Ports that were held for it.
-    pub(crate) ports: Vec<ports::Reserved<TcpListener>>,
+    pub(crate) _ports: Vec<ports::Reserved<TcpListener>>,
 }
 
 /// Resident memory, in bytes.

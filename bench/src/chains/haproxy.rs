@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use e2e::process;
 
 use super::chain::Chain;
-use super::start::{Missing, file, free_ports, peer};
+use super::peers::{Missing, file, free_ports, peer};
 use crate::origin::{self, Origin};
 use crate::place::Place;
 use crate::row::Row;
@@ -22,7 +22,7 @@ pub(super) fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
         host: origin::NAME.to_owned(),
         relay: Some(process::spawn(place.relay_side(command), folder)),
         agent: None,
-        ports: vec![port],
+        _ports: vec![port],
     })
 }
 

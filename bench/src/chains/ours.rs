@@ -45,7 +45,7 @@ pub(super) async fn start(row: Row, place: &Place, origin: &Origin) -> Chain {
         host,
         relay: Some(server.process),
         agent: Some(client.process),
-        ports: vec![],
+        _ports: vec![],
     }
 }
 

@@ -9,7 +9,7 @@ use e2e::authority::authority;
 use e2e::process::{self, folder};
 
 use super::chain::Chain;
-use super::start::{Missing, free_ports, peer};
+use super::peers::{Missing, free_ports, peer};
 use crate::origin::{self, Origin};
 use crate::place::Place;
 use crate::row::Row;
@@ -43,7 +43,7 @@ pub(super) fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
             Arc::clone(&folder),
         )),
         agent: Some(process::spawn(place.agent_side(client), folder)),
-        ports: vec![control, public],
+        _ports: vec![control, public],
     })
 }
 
