@@ -82,6 +82,10 @@ measure-ways: measure-bins ## how long visitors wait when UDP is blocked, dies a
 measure-netsim: ## speed and exactness of the simulated network that tests use (root, Linux)
 	@REQUIRE_NETSIM=1 cargo run --quiet --locked -p e2e --example measure-netsim $(CARGO_PROFILE)
 
+.PHONY: bench-micro
+bench-micro: ## time reading a ClientHello, routing and the splice, in memory (criterion; some 2 min and a build)
+	cargo bench -p bench --bench '*' --locked
+
 # `make chaos STORY=nat,mtu` plays these stories alone, and writes nothing.
 .PHONY: chaos
 chaos: measure-bins ## break networks, relays and agents, for how long is nobody served? (root, Linux; 15 min)

@@ -2,12 +2,12 @@
 //!
 //! * [`config`] says what an operator may choose, [`server`] binds it and runs it.
 //! * [`admission`] decides which agents are let in.
-//! * `public` is the visitors' side: accept, read the ClientHello, route, splice.
+//! * [`public`] is the visitors' side: accept, read the ClientHello, route, splice.
 //! * `agent` is the agents' side: QUIC handshake, identity, control stream, registry.
 //! * [`cert`] is the relay's own certificate as it signs it itself; [`acme`] says what an authority is to
 //!   sign, and `certification` sees to it.
 //! * `drain` is how the relay ends, and `admin` tells load balancers of it.
-//! * `names` decides which host names are ours; `visits` is the table of all live visits; `state`
+//! * [`names`] decides which host names are ours; `visits` is the table of all live visits; `state`
 //!   is what the two sides share; [`proxies`] are believed when they say who a visitor is;
 //!   [`reset_keys`] let agents know at once that a relay has crashed.
 
@@ -20,9 +20,9 @@ mod certification;
 pub mod config;
 mod drain;
 mod log_limit;
-mod names;
+pub mod names;
 pub mod proxies;
-mod public;
+pub mod public;
 pub mod reset_keys;
 pub mod server;
 mod state;

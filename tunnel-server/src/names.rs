@@ -10,7 +10,7 @@ const HTTPS_PORT: u16 = 443;
 
 /// The names under which this relay serves.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub struct Names {
     suffixes: Suffixes,
     announced: Vec<Hostname>,
     own: Vec<Hostname>,
@@ -19,7 +19,7 @@ pub(crate) struct Names {
 
 impl Names {
     /// Names under `suffixes`, at the public port `port`.
-    pub(crate) fn new(suffixes: Suffixes, port: u16) -> Self {
+    pub fn new(suffixes: Suffixes, port: u16) -> Self {
         let announced = match &suffixes {
             Suffixes::Any => vec!["localhost".parse().expect("a host name")],
             Suffixes::These(suffixes) => suffixes.clone(),
@@ -33,7 +33,7 @@ impl Names {
     }
 
     /// The same with these names for the relay itself.
-    pub(crate) fn with_own(self, own: Vec<Hostname>) -> Self {
+    pub fn with_own(self, own: Vec<Hostname>) -> Self {
         Self { own, ..self }
     }
 

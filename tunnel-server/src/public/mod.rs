@@ -8,5 +8,5 @@ pub(crate) mod listener;
 mod patience;
 pub(crate) mod refusal;
 pub(crate) mod replay;
-mod route;
+pub mod route;
 pub(crate) mod visit;

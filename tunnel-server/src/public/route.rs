@@ -9,11 +9,16 @@ use crate::names::Names;
 
 /// Where a visitor goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Route {
+pub enum Route {
     /// To the agent with this label, if it is connected.
     Agent(Label),
     /// To this agent too, if it waits for a certificate authority to validate `host`: he is one.
-    Challenge { agent: Label, host: Hostname },
+    Challenge {
+        /// Whose the name is.
+        agent: Label,
+        /// The name that is validated.
+        host: Hostname,
+    },
     /// He is a certificate authority that validates this name, which is the relay's own.
     OwnChallenge(Hostname),
     /// He is no visitor but an agent, which found no other way in than the public port.
@@ -25,7 +30,7 @@ pub(crate) enum Route {
 /// Decides. An agent that has no name for the relay, only its address, names none.
 ///
 /// Without a name there is no default for visitors: nobody gets a stranger's.
-pub(crate) fn route(names: &Names, server_name: Option<&str>, offered: &[Vec<u8>]) -> Route {
+pub fn route(names: &Names, server_name: Option<&str>, offered: &[Vec<u8>]) -> Route {
     let (is_agent, is_challenge) = (offered == [alpn::H2], offered == [alpn::ACME_TLS]);
     let Some(server_name) = server_name else {
         return if is_agent {
