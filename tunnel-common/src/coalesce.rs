@@ -5,7 +5,6 @@
 //! already. A runtime prefers the task that was woken last; so the driver gives up its turn once, and runs
 //! behind all that was ready with it.
 
-use std::fmt;
 use std::io;
 use std::net::UdpSocket;
 use std::pin::Pin;
@@ -20,14 +19,6 @@ use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 pub struct Coalesced<F: ?Sized> {
     inner: Pin<Box<F>>,
     has_waited: bool,
-}
-
-impl<F: ?Sized> fmt::Debug for Coalesced<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Coalesced")
-            .field("has_waited", &self.has_waited)
-            .finish_non_exhaustive()
-    }
 }
 
 impl<F: Future> Coalesced<F> {

@@ -6,7 +6,6 @@
 //! every stream with an error.
 
 use std::future::poll_fn;
-use std::mem;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,12 +19,12 @@ use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
-use super::gathered::{Gathered, Gathering};
+use super::gathered::Gathered;
 use super::leaving::{Exit, Leaving};
 use super::settings::Settings;
 use super::stream::H2Stream;
 use super::traffic::Watched;
-use super::watch::{Seen, Watch, Windows};
+use super::watch::{Seen, Turn, Watch, Windows};
 use crate::h2::{
     MAX_UNANSWERED, Purpose, client_builder, close_code, close_request, code, reason,
     server_builder,
@@ -93,9 +92,8 @@ where
         exit,
     };
     let driver = Driver {
-        watch: Watch::new(pings, traffic, window, settings),
+        watch: Watch::new(pings, traffic, gathering, window, settings),
         connection,
-        gathering,
         leaving,
         unanswered,
     };
@@ -156,7 +154,6 @@ impl Opener {
 #[must_use = "nothing moves unless the driver is polled"]
 pub struct Driver<T: AsyncRead + AsyncWrite + Unpin> {
     connection: client::Connection<Underlay<T>, Bytes>,
-    gathering: Gathering,
     watch: Watch,
     leaving: Leaving,
     unanswered: Arc<Semaphore>,
@@ -167,19 +164,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Driver<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let (mut holds, mut is_relieved) = (true, false);
+        let mut turn = Turn::default();
         loop {
             this.leaving.poll(cx);
-            this.watch.begin();
-            this.gathering.hold(holds);
+            this.watch.begin(&turn);
             if let Poll::Ready(ended) = Pin::new(&mut this.connection).poll(cx) {
                 return Poll::Ready(ended.map_err(Into::into));
             }
-            if mem::take(&mut holds) && this.gathering.owes_a_flush() {
-                continue;
-            }
-            if !is_relieved && this.watch.relieve() {
-                is_relieved = true;
+            if this.watch.again(&mut turn) {
                 continue;
             }
             match this.watch.poll(cx, &mut this.connection) {
@@ -229,9 +221,8 @@ where
     let pings = connection.ping_pong();
     let (exit, leaving) = Leaving::new();
     Ok(Acceptor {
-        watch: Watch::new(pings, traffic, window, settings),
+        watch: Watch::new(pings, traffic, gathering, window, settings),
         connection,
-        gathering,
         leaving,
         exit,
         closed: None,
@@ -242,7 +233,6 @@ where
 #[derive(Debug)]
 pub struct Acceptor<T: AsyncRead + AsyncWrite + Unpin> {
     connection: server::Connection<Underlay<T>, Bytes>,
-    gathering: Gathering,
     watch: Watch,
     leaving: Leaving,
     exit: Exit,
@@ -260,22 +250,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Acceptor<T> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<(Purpose, H2Stream), Broken>>> {
-        let (mut holds, mut is_relieved) = (true, false);
+        let mut turn = Turn::default();
         loop {
             self.leaving.poll(cx);
-            self.watch.begin();
-            self.gathering.hold(holds);
+            self.watch.begin(&turn);
             // The future holds nothing between polls: a new one each time is as good as one kept.
             let accepted = pin!(self.connection.accept()).poll(cx);
             let (request, respond) = match accepted {
                 Poll::Ready(Some(Ok(accepted))) => accepted,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error.into()))),
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending if mem::take(&mut holds) && self.gathering.owes_a_flush() => continue,
-                Poll::Pending if !is_relieved && self.watch.relieve() => {
-                    is_relieved = true;
-                    continue;
-                }
+                Poll::Pending if self.watch.again(&mut turn) => continue,
                 Poll::Pending => match self.watch.poll(cx, &mut self.connection) {
                     Seen::Quiet => return Poll::Pending,
                     Seen::Changed => continue,

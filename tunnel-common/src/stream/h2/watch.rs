@@ -3,6 +3,7 @@
 //!
 //! Whoever moves the connection polls this too. The decisions are [`Pulse`]'s, and the budget's.
 
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +13,7 @@ use h2::{Ping, PingPong};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::trace;
 
+use super::gathered::Gathering;
 use super::pulse::{Next, Pulse};
 use super::settings::Settings;
 use super::traffic::Traffic;
@@ -37,11 +39,19 @@ pub(super) enum Seen {
     Dead,
 }
 
+/// What h2 has been polled again for in one turn of whoever moves it.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    has_gathered: bool,
+    is_relieved: bool,
+}
+
 /// One connection's watch.
 pub(super) struct Watch {
     pings: Option<PingPong>,
     pulse: Pulse,
     traffic: Traffic,
+    gathering: Gathering,
     moved: u64,
     timer: Pin<Box<Sleep>>,
     /// Ready when the budget has changed, and gives itself back.
@@ -64,6 +74,7 @@ impl Watch {
     pub(super) fn new(
         pings: Option<PingPong>,
         traffic: Traffic,
+        gathering: Gathering,
         connection: u32,
         settings: &Settings,
     ) -> Self {
@@ -73,6 +84,7 @@ impl Watch {
             pings,
             pulse: Pulse::new(settings.ping_every, settings.silence, now),
             traffic,
+            gathering,
             moved: 0,
             timer: Box::pin(sleep_until(now)),
             wanted: windows.now(),
@@ -87,15 +99,23 @@ impl Watch {
         &mut self.pulse
     }
 
-    /// h2 is about to be polled.
-    pub(super) fn begin(&self) {
+    /// h2 is about to be polled. Its flushes are held back the first time in a turn.
+    pub(super) fn begin(&self, turn: &Turn) {
         self.traffic.begin();
+        self.gathering.hold(!turn.has_gathered);
     }
 
-    /// Whether h2 could not read because it could not write, and should be polled again, once: see
-    /// [`Traffic::relieve`].
-    pub(super) fn relieve(&self) -> bool {
-        self.traffic.relieve()
+    /// Whether h2, which waits, should be polled again, once for each reason: what it has gathered is to be
+    /// written ([`Gathering`]), or it could not read because it could not write ([`Traffic::relieve`]).
+    pub(super) fn again(&self, turn: &mut Turn) -> bool {
+        if !mem::replace(&mut turn.has_gathered, true) && self.gathering.owes_a_flush() {
+            return true;
+        }
+        if !turn.is_relieved {
+            turn.is_relieved = self.traffic.relieve();
+            return turn.is_relieved;
+        }
+        false
     }
 
     /// Looks after the connection. To be called behind whatever reads it.
@@ -105,7 +125,7 @@ impl Watch {
         self.pulse.received(received, now);
         // What had to wait goes only when the peer has taken what was before it.
         let moved = self.traffic.moved();
-        if std::mem::replace(&mut self.moved, moved) != moved {
+        if mem::replace(&mut self.moved, moved) != moved {
             self.pulse.lives(now);
         }
         self.hear(cx, now);

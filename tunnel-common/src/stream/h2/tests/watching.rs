@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, advance, timeout};
 
 use super::super::connection::{Broken, connect, serve};
+use super::super::gathered::Gathering;
 use super::super::settings::Settings;
 use super::super::traffic::Traffic;
 use super::super::watch::{Seen, Watch, Windows};
@@ -117,7 +118,13 @@ async fn when_memory_is_short_streams_go_back_to_the_least_and_the_connection_to
     };
     let traffic = Traffic::default();
     let received = traffic.received();
-    let mut watch = Watch::new(None, traffic.clone(), 16 * MIB, &settings);
+    let mut watch = Watch::new(
+        None,
+        traffic.clone(),
+        Gathering::default(),
+        16 * MIB,
+        &settings,
+    );
     let mut cx = Context::from_waker(Waker::noop());
     let mut granted = Granted::default();
     assert_eq!(watch.poll(&mut cx, &mut granted), Seen::Quiet);
