@@ -13,6 +13,17 @@ struct Goal {
     bar: Bar,
 }
 
+impl Goal {
+    fn new(what: &'static str, row: Row, seen: Seen, bar: Bar) -> Self {
+        Self {
+            what,
+            row,
+            seen,
+            bar,
+        }
+    }
+}
+
 /// What is held against the bar.
 #[derive(Clone, Copy)]
 enum Seen {
@@ -42,12 +53,12 @@ fn goals() -> Vec<Goal> {
         goals.extend(visitor_goals(row, new));
     }
     // Over HTTP/2 nothing is asked of it.
-    goals.push(Goal {
-        what: "CPU per new connection, × HAProxy",
-        row: Row::Quic,
-        seen: Seen::Ratio(Metric::CpuPerConnection, Row::Haproxy),
-        bar: Bar::AtMost(0.65),
-    });
+    goals.push(Goal::new(
+        "CPU per new connection, × HAProxy",
+        Row::Quic,
+        Seen::Ratio(Metric::CpuPerConnection, Row::Haproxy),
+        Bar::AtMost(0.65),
+    ));
     goals.extend(line_goals());
     goals
 }
@@ -55,12 +66,7 @@ fn goals() -> Vec<Goal> {
 /// How much of rathole's speed, for how much of HAProxy's CPU.
 fn transfer_goals((row, speed, cpu): (Row, f64, f64)) -> [Goal; 4] {
     use Metric::{CpuPerGbDown, CpuPerGbUp, Download, Upload};
-    let goal = |what, metric, other, bar| Goal {
-        what,
-        row,
-        seen: Seen::Ratio(metric, other),
-        bar,
-    };
+    let goal = |what, metric, other, bar| Goal::new(what, row, Seen::Ratio(metric, other), bar);
     let (speed, cpu) = (Bar::AtLeast(speed), Bar::AtMost(cpu));
     let (rathole, haproxy) = (Row::Rathole, Row::Haproxy);
     [
@@ -75,12 +81,7 @@ fn transfer_goals((row, speed, cpu): (Row, f64, f64)) -> [Goal; 4] {
 fn visitor_goals(row: Row, new: f64) -> [Goal; 6] {
     use Bar::{AtLeast, AtMost};
     use Seen::{Added, Figure, Ratio, RatioToBest};
-    let goal = |what, seen, bar| Goal {
-        what,
-        row,
-        seen,
-        bar,
-    };
+    let goal = |what, seen, bar| Goal::new(what, row, seen, bar);
     let best = RatioToBest(Metric::RateMany, PEERS);
     let request = Ratio(Metric::CpuPerRequest, Row::Haproxy);
     let anew = Ratio(Metric::NewPerSecond, Row::Bore);
@@ -98,12 +99,7 @@ fn visitor_goals(row: Row, new: f64) -> [Goal; 6] {
 
 fn line_goals() -> Vec<Goal> {
     use Bar::{AtLeast, AtMost};
-    let goal = |what, row, metric, bar| Goal {
-        what,
-        row,
-        seen: Seen::Figure(metric),
-        bar,
-    };
+    let goal = |what, row, metric, bar| Goal::new(what, row, Seen::Figure(metric), bar);
     let [clear, one, five, far] = Weather::ALL;
     let speed = Metric::LineDownload;
     let mut goals = vec![];

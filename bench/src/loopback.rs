@@ -61,7 +61,8 @@ pub(crate) async fn measure(settings: &Settings, book: &mut Book) {
         }
     }
     if settings.has_figure("idle") {
-        for chain in &chains {
+        // nginx alone has neither a relay nor an agent.
+        for chain in chains.iter().filter(|chain| chain.relay.is_some()) {
             idle(chain, &place, book).await;
         }
     }
@@ -185,14 +186,13 @@ async fn idle(chain: &Chain, place: &Place, book: &mut Book) {
     };
     let _visitors = wrk::start(chain, place, origin::SMALL, crowd);
     pass(IDLE_LOOK).await;
-    let now = chain.memory();
-    let each = |now: u64, before: u64| Some((now - before) as f64 / 1024.0 / IDLE as f64);
-    if chain.relay.is_some() {
-        let relay = each(now.relay, before.relay);
-        book.enter(chain.row, Metric::IdleRelay, 0, relay);
-    }
-    if chain.agent.is_some() {
-        let agent = each(now.agent, before.agent);
-        book.enter(chain.row, Metric::IdleAgent, 0, agent);
+    let each = |now: f64, before: f64| (now - before) / 1024.0 / IDLE as f64;
+    let metrics = [Metric::IdleRelay, Metric::IdleAgent];
+    for (metric, (now, before)) in metrics
+        .into_iter()
+        .zip(chain.memory().into_iter().zip(before))
+    {
+        let value = now.zip(before).map(|(now, before)| each(now, before));
+        book.enter(chain.row, metric, 0, value);
     }
 }

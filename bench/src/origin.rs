@@ -26,7 +26,7 @@ const PAGE_BYTES: u64 = 4096;
 /// What is downloaded, and uploaded.
 pub(crate) const BIG: &str = "big";
 /// The length of that.
-pub(crate) const BIG_BYTES: u64 = 1 << 30;
+const BIG_BYTES: u64 = 1 << 30;
 /// What each of eight downloads.
 pub(crate) const EIGHTH: &str = "eighth";
 

@@ -37,7 +37,7 @@ impl Place {
         }
     }
 
-    /// A program that runs where the relays are.
+    /// A program that runs where relays and visitors are.
     pub(crate) fn relay_side(&self, command: Command) -> Command {
         match self {
             Self::Loopback(_) => command,
@@ -53,11 +53,9 @@ impl Place {
         }
     }
 
-    /// A program of the visitors', to whom these names are the relay's address.
-    pub(crate) fn visitors_side(&self, command: &Command, names: &[&str]) -> Command {
-        let ip = self.relay_ip();
-        let names = names.iter().map(|name| format!("{ip} {name}\n"));
-        let hosts = names.collect::<String>();
+    /// The same for one of the visitors', to whom this name is that address.
+    pub(crate) fn visitors_side(&self, command: &Command, name: &str, ip: IpAddr) -> Command {
+        let hosts = format!("{ip} {name}\n");
         match self {
             Self::Loopback(folder) => with_hosts(command, folder.path(), &hosts),
             Self::Line(line) => {

@@ -12,11 +12,11 @@ const PARTS: [&str; 2] = ["loopback", "lossy"];
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// `PARTS=loopback,lossy`: these alone.
-    pub(crate) parts: Vec<String>,
+    parts: Option<Vec<String>>,
     /// `ROWS=haproxy,quic`: these alone.
-    pub(crate) rows: Option<Vec<String>>,
+    rows: Option<Vec<String>>,
     /// `FIGURES=many,download`: these alone.
-    pub(crate) figures: Option<Vec<String>>,
+    figures: Option<Vec<String>>,
     /// `ROUNDS=5`: how often each figure of the loopback is taken.
     pub(crate) rounds: usize,
     /// `SECONDS_EACH=10`: how long each lasts that has no end by itself.
@@ -26,9 +26,9 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads them; says what is wrong.
     pub(crate) fn read() -> Result<Self, String> {
-        let parts = env::var("PARTS").unwrap_or_else(|_| PARTS.join(","));
-        let parts: Vec<_> = parts.split(',').map(str::to_owned).collect();
-        if let Some(part) = parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
+        let parts = list("PARTS");
+        let mut named = parts.iter().flatten();
+        if let Some(part) = named.find(|part| !PARTS.contains(&part.as_str())) {
             return Err(format!("PARTS: no part {part:?}: {}", PARTS.join(", ")));
         }
         let time = number("SECONDS_EACH", 5)? as u64;
@@ -43,7 +43,7 @@ impl Settings {
 
     /// Whether this part is to be measured.
     pub(crate) fn has(&self, part: &str) -> bool {
-        self.parts.iter().any(|wanted| wanted == part)
+        has(self.parts.as_deref(), part)
     }
 
     /// Whether this row is to be measured.

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
+use e2e::ports;
 use e2e::process::{self, folder};
 use tokio::process::Command;
 
 use super::chain::Chain;
-use super::peers::{Missing, free_ports, peer};
+use super::peers::{Missing, peer};
 use crate::origin::{self, Origin};
 use crate::place::Place;
 use crate::row::Row;
@@ -19,7 +20,7 @@ const WHEN_IT_LISTENS: &str =
 
 pub(super) fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
     let (mut server, client) = (peer("bore")?, peer("bore")?);
-    let [port] = free_ports();
+    let port = ports::tcp();
     let ip = place.relay_ip().to_string();
     server.args(["server", "--bind-addr", &ip, "--bind-tunnels", &ip]);
     let (nginx, public) = (origin.tls.ip().to_string(), port.port.to_string());

@@ -24,13 +24,6 @@ pub(crate) struct Chain {
     pub(crate) _ports: Vec<ports::Reserved<TcpListener>>,
 }
 
-/// Resident memory, in bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Memory {
-    pub(crate) relay: u64,
-    pub(crate) agent: u64,
-}
-
 impl Chain {
     /// Processor time that its own processes have used so far; nginx is nobody's own.
     pub(crate) fn processor_time(&self) -> Duration {
@@ -38,13 +31,10 @@ impl Chain {
         processes.map(Process::processor_time).sum()
     }
 
-    /// What its processes hold now.
-    pub(crate) fn memory(&self) -> Memory {
-        let of = |process: &Option<Process>| process.as_ref().map_or(0, Process::resident_bytes);
-        Memory {
-            relay: of(&self.relay),
-            agent: of(&self.agent),
-        }
+    /// What relay and agent hold now, where there is such a thing, in bytes.
+    pub(crate) fn memory(&self) -> [Option<f64>; 2] {
+        let of = |process: &Process| process.resident_bytes() as f64;
+        [&self.relay, &self.agent].map(|process| process.as_ref().map(of))
     }
 
     /// The URL of something that nginx has.

@@ -2,20 +2,22 @@
 
 use std::net::SocketAddr;
 
-use e2e::process;
+use e2e::ports;
+use e2e::process::{self, folder};
 
 use super::chain::Chain;
-use super::peers::{Missing, file, free_ports, peer};
+use super::peers::{Missing, file, peer};
 use crate::origin::{self, Origin};
 use crate::place::Place;
 use crate::row::Row;
 
 pub(super) fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
     let mut command = peer("haproxy")?;
-    let [port] = free_ports();
+    let (folder, port) = (folder(), ports::tcp());
     let entrance = SocketAddr::new(place.relay_ip(), port.port);
-    let (folder, path) = file("haproxy.cfg", &configuration(entrance, origin.tls));
-    command.arg("-db").arg("-f").arg(path);
+    let configuration = configuration(entrance, origin.tls);
+    command.arg("-db").arg("-f");
+    command.arg(file(folder.path(), "haproxy.cfg", &configuration));
     Ok(Chain {
         row: Row::Haproxy,
         entrance,

@@ -1,9 +1,9 @@
 //! Ours: the release binaries, as a user would start them.
 
-use std::net::SocketAddr;
-
-use e2e::pair::{self, introduce};
-use e2e::process::{self, Process, folder};
+use e2e::netsim::programs;
+use e2e::pair::{self, Client, Server};
+use e2e::poll::eventually;
+use e2e::process::{self, folder};
 use e2e::transport::Over;
 
 use super::chain::Chain;
@@ -37,11 +37,11 @@ pub(super) async fn start(row: Row, place: &Place, origin: &Origin) -> Chain {
     // It tells of every tunnel of a pool.
     command.env("RUST_LOG", "info,tunnel_client::link::tunnel=debug");
     let client = pair::serving(process::spawn(place.agent_side(command), folder)).await;
-    has_tunnels(&client.process, over).await;
+    has_tunnels(&client, over).await;
     let host = client.host().to_owned();
     Chain {
         row,
-        entrance: SocketAddr::new(place.relay_ip(), server.visitors().port()),
+        entrance: server.visitors(),
         host,
         relay: Some(server.process),
         agent: Some(client.process),
@@ -49,25 +49,19 @@ pub(super) async fn start(row: Row, place: &Place, origin: &Origin) -> Chain {
     }
 }
 
-/// Starts a relay alone.
-pub(crate) async fn relay(place: &Place, more: &[&str]) -> pair::Server {
-    let (ip, folder) = (place.relay_ip().to_string(), folder());
-    let mut flags = vec!["--bind-addr", &ip, "--api-port", "0"];
-    flags.extend(["--pub-port", "0", "--alpn-port", "0"]);
-    flags.extend(more);
-    let command = process::command("server", &flags, &folder);
-    introduce(process::spawn(place.relay_side(command), folder)).await
+async fn relay(place: &Place, flags: &[&str]) -> Server {
+    match place {
+        Place::Loopback(_) => pair::server(flags).await,
+        Place::Line(line) => programs::server(line, flags).await,
+    }
 }
 
 /// Waits until all connections of the tunnel are there.
-async fn has_tunnels(client: &Process, over: Over) {
-    let wanted = match over {
-        Over::Quic => 1,
-        Over::H2 => POOL,
+async fn has_tunnels(client: &Client, over: Over) {
+    let (transport, wanted) = match over {
+        Over::Quic => ("QUIC", 1),
+        Over::H2 => ("HTTP/2", POOL),
     };
-    e2e::poll::eventually("all tunnels serve", || {
-        let log = client.log();
-        log.matches(over.logged()).count() >= wanted
-    })
-    .await;
+    let are_there = || client.tunnels_over(transport) >= wanted;
+    eventually("all tunnels serve", are_there).await;
 }

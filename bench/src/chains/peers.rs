@@ -1,12 +1,7 @@
-//! What all programs of others need: to be found, and a place to listen.
+//! What all programs of others need: to be found, and to be told what to do.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
-use e2e::ports;
-use e2e::process::folder;
-use tempfile::TempDir;
 use tokio::process::Command;
 
 /// Where `make bench` installs what ours is compared with, beside the binaries.
@@ -17,7 +12,7 @@ const PEERS: &str = "../peers/bin";
 pub(crate) struct Missing(pub(crate) &'static str);
 
 /// A program to be compared with, as `make bench` has installed it or the machine has it.
-pub(crate) fn peer(name: &'static str) -> Result<Command, Missing> {
+pub(super) fn peer(name: &'static str) -> Result<Command, Missing> {
     let this = std::env::current_exe().expect("this is a file");
     let own = this.parent().map(|folder| folder.join(PEERS).join(name));
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -29,15 +24,9 @@ pub(crate) fn peer(name: &'static str) -> Result<Command, Missing> {
     Ok(command)
 }
 
-/// Ports for a program that must be told where to listen.
-pub(crate) fn free_ports<const N: usize>() -> [ports::Reserved<TcpListener>; N] {
-    [(); N].map(|()| ports::tcp())
-}
-
-/// A file in a folder of its own.
-pub(crate) fn file(name: &str, text: &str) -> (Arc<TempDir>, PathBuf) {
-    let folder = folder();
-    let path = folder.path().join(name);
+/// Writes a file that one of them is to read.
+pub(super) fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
     std::fs::write(&path, text).expect("writes");
-    (folder, path)
+    path
 }

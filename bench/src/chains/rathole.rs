@@ -6,10 +6,11 @@ use std::process::Command;
 use std::sync::Arc;
 
 use e2e::authority::authority;
+use e2e::ports;
 use e2e::process::{self, folder};
 
 use super::chain::Chain;
-use super::peers::{Missing, free_ports, peer};
+use super::peers::{Missing, file, peer};
 use crate::origin::{self, Origin};
 use crate::place::Place;
 use crate::row::Row;
@@ -19,16 +20,12 @@ const HOST: &str = "rathole.test";
 
 pub(super) fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
     let (mut server, mut client) = (peer("rathole")?, peer("rathole")?);
-    let [control, public] = free_ports();
+    let (control, public) = (ports::tcp(), ports::tcp());
     let ip = place.relay_ip();
     let at = |port| SocketAddr::new(ip, port);
     let folder = folder();
     identity(folder.path());
-    let write = |name: &str, text: String| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("writes");
-        path
-    };
+    let write = |name, text: String| file(folder.path(), name, &text);
     let (entrance, control_at) = (at(public.port), at(control.port));
     server.arg("--server");
     server.arg(write("server.toml", on_server(control_at, entrance)));

@@ -41,10 +41,7 @@ fn curl(chain: &Chain, place: &Place, arguments: &[&str], path: &str) -> Command
     command.args(["-sk", "--http1.1", "--resolve", &resolve]);
     command.args(["-w", SAYS]).args(arguments);
     command.arg(chain.url(path));
-    match place {
-        Place::Loopback(_) => command,
-        Place::Line(line) => line.far().command(&command),
-    }
+    place.relay_side(command)
 }
 
 /// Whether a visitor is served.

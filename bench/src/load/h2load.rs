@@ -14,11 +14,7 @@ pub(crate) async fn new_connections(chain: &Chain, place: &Place, visitors: usiz
     command.args(["--h1", "-t1", "-n", &count, "-c", &count]);
     command.arg(format!("--connect-to={}", chain.entrance));
     command.arg(chain.url(origin::SMALL));
-    let command = match place {
-        Place::Loopback(_) => command,
-        Place::Line(line) => line.far().command(&command),
-    };
-    let said = run::output(run::spawn(command)).await?;
+    let said = run::output(run::spawn(place.relay_side(command))).await?;
     let all = format!("{count} done, {count} succeeded, 0 failed");
     if !said.contains(&all) {
         let line = said.lines().find(|line| line.starts_with("requests:"));

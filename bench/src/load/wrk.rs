@@ -19,8 +19,8 @@ if pause > 0 then
 end
 function done(summary, latency, requests)
   local e = summary.errors
-  io.write(string.format("FIGURES %d %d %d %d %d %d\n", summary.requests, summary.duration,
-    latency:percentile(50), latency:percentile(99), latency.max,
+  io.write(string.format("FIGURES %d %d %d %d %d\n", summary.requests, summary.duration,
+    latency:percentile(50), latency:percentile(99),
     e.connect + e.read + e.write + e.status + e.timeout))
 end
 "#;
@@ -63,7 +63,7 @@ pub(crate) fn start(chain: &Chain, place: &Place, path: &str, crowd: Crowd) -> W
     command.arg(format!("-d{}s", crowd.time.as_secs()));
     command.args(["--timeout", "30s", "-s"]).arg(script);
     command.arg(chain.url(path));
-    let mut command = place.visitors_side(&command, &[&chain.host]);
+    let mut command = place.visitors_side(&command, &chain.host, chain.entrance.ip());
     command.env("PAUSE_MS", crowd.pause.as_millis().to_string());
     Wrk {
         child: run::spawn(command),
@@ -102,7 +102,7 @@ fn figures(said: &str) -> Option<Seen> {
     let mut numbers = figures.split_whitespace().map(str::parse::<u64>);
     let mut next = || numbers.next()?.ok();
     let (requests, microseconds) = (next()?, next()?);
-    let (p50, p99, _longest, errors) = (next()?, next()?, next()?, next()?);
+    let (p50, p99, errors) = (next()?, next()?, next()?);
     Some(Seen {
         requests,
         rate: requests as f64 * 1e6 / microseconds as f64,
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_last_line_is_read() {
-        let said = "Running 2s test\nFIGURES 1000 2000000 150 900 4000 0\n";
+        let said = "Running 2s test\nFIGURES 1000 2000000 150 900 0\n";
         let seen = Seen {
             requests: 1000,
             rate: 500.0,
