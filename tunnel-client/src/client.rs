@@ -97,7 +97,7 @@ impl Common {
             clock: self.clock.clone(),
         };
         let (timeouts, window) = (self.venue.timeouts, self.budget.first_window(Carrier::Quic));
-        let quic = quic::transport(self.congestion, window, &timeouts.quic);
+        let quic = quic::OverUdp::new(self.congestion, window, timeouts.quic);
         let h2 = h2::OverTcp::new(self.congestion, self.budget.clone(), &timeouts);
         let transport = match proxy {
             Some(_) => Transport::OnlyH2,

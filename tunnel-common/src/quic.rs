@@ -4,14 +4,16 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quinn::congestion::{BbrConfig, CubicConfig};
-use quinn::{ConnectionError, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
+use quinn::{
+    ConnectionError, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
+};
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::warn;
@@ -29,8 +31,13 @@ pub const CONNECTION_WINDOW: u64 = 256 * 1024 * 1024;
 const SEND_WINDOW: u64 = 8 * 1024 * 1024;
 /// The first packets' size, which every path must carry (RFC 9000, 14.1).
 const INITIAL_MTU: u16 = 1200;
-/// The largest packet to look for: Ethernet's 1500 less IPv6 and UDP headers.
-const MAX_MTU: u16 = 1452;
+/// The largest packet to look for, jumbo frames included: quinn hands the kernel ten in one call, which takes
+/// no more than a datagram's 65,507 bytes.
+pub const MAX_PACKET: u16 = 6550;
+/// What IP and UDP put before a packet, by the kind of address.
+const HEADERS_V4: u32 = 20 + 8;
+const HEADERS_V6: u32 = 40 + 8;
+const ETHERNET_MTU: u32 = 1500;
 /// After a black hole the larger packets are tried again.
 const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(60);
 /// What to ask of the kernel for each direction of a socket: 7.5 MB, as other QUIC stacks do.
@@ -93,10 +100,16 @@ impl Default for QuicTimeouts {
     }
 }
 
-/// The transport settings that both ends share. `window` is the connection's receive window.
-pub fn transport(congestion: Congestion, timeouts: &QuicTimeouts, window: u64) -> TransportConfig {
+/// The transport settings that both ends share. `window` is the connection's receive window, and no packet
+/// larger than `largest_packet` bytes is tried.
+pub fn transport(
+    congestion: Congestion,
+    timeouts: &QuicTimeouts,
+    window: u64,
+    largest_packet: u16,
+) -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
-    mtu.upper_bound(MAX_MTU)
+    mtu.upper_bound(largest_packet)
         .black_hole_cooldown(BLACK_HOLE_COOLDOWN);
     let mut transport = TransportConfig::default();
     transport
@@ -116,6 +129,46 @@ pub fn transport(congestion: Congestion, timeouts: &QuicTimeouts, window: u64) -
         }
     }
     transport
+}
+
+/// The largest packet, in bytes, that the route to `address` takes as far as the kernel knows: at least
+/// what every path carries, at most [`MAX_PACKET`]. Farther on the path may be narrower.
+///
+/// Sends nothing. Where the kernel does not say, what Ethernet carries.
+pub fn largest_packet(address: SocketAddr) -> u16 {
+    let headers = match address {
+        SocketAddr::V4(_) => HEADERS_V4,
+        SocketAddr::V6(_) => HEADERS_V6,
+    };
+    let mtu = route_mtu(address).unwrap_or(ETHERNET_MTU);
+    let packet = u16::try_from(mtu.saturating_sub(headers)).unwrap_or(u16::MAX);
+    packet.clamp(INITIAL_MTU, MAX_PACKET)
+}
+
+/// Lets peers of this endpoint send packets of up to `largest` bytes; they do not try larger ones.
+pub fn receive_packets(endpoint: &mut EndpointConfig, largest: u16) {
+    // Fails only where no such packet can be.
+    let _ = endpoint.max_udp_payload_size(largest.max(INITIAL_MTU));
+}
+
+#[cfg(target_os = "linux")]
+fn route_mtu(address: SocketAddr) -> io::Result<u32> {
+    let any: SocketAddr = match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(address)?;
+    let mtu = match address {
+        SocketAddr::V4(_) => sockopt::ip_mtu(&socket),
+        SocketAddr::V6(_) => sockopt::ipv6_mtu(&socket),
+    };
+    Ok(mtu?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn route_mtu(_: SocketAddr) -> io::Result<u32> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Why a connection ended, on one line. What the peer gave as its reason is escaped.
@@ -232,6 +285,14 @@ mod tests {
             closed(77, b"a\r\n\x1b[31mb"),
             "closed by the peer: code 77: a\\r\\n\\u{1b}[31mb"
         );
+    }
+
+    #[test]
+    fn packets_are_as_large_as_the_route_takes_them() {
+        for loopback in ["127.0.0.1:1", "[::1]:1"] {
+            let address = loopback.parse().expect("an address");
+            assert_eq!(largest_packet(address), MAX_PACKET);
+        }
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use quinn::TransportConfig;
 use tokio::time::timeout;
 use tracing::info;
 use tunnel_common::identity::KeyFingerprint;
@@ -20,6 +19,7 @@ use super::control::Control;
 use super::dial_error::{DialError, TlsError};
 use super::h2::OverTcp;
 use super::policy::Way;
+use super::quic::OverUdp;
 use super::relay_trust::Rule;
 use super::route::Route;
 use super::verifier::Slots;
@@ -37,7 +37,7 @@ use crate::resolve::Resolve;
 pub(crate) struct Dialler {
     relay: RelayAddr,
     belief: Belief,
-    quic: Arc<TransportConfig>,
+    quic: OverUdp,
     h2: OverTcp,
     timeouts: Timeouts,
     resolver: Arc<dyn Resolve>,
@@ -74,14 +74,14 @@ impl Dialler {
     pub(crate) fn new(
         relay: RelayAddr,
         tls: TlsSettings,
-        (quic, h2): (TransportConfig, OverTcp),
+        (quic, h2): (OverUdp, OverTcp),
         timeouts: Timeouts,
         resolver: Arc<dyn Resolve>,
     ) -> Result<Self, TlsError> {
         Ok(Self {
             belief: Belief::new(relay.clone(), tls)?,
             relay,
-            quic: Arc::new(quic),
+            quic,
             h2,
             timeouts,
             resolver,
@@ -213,12 +213,11 @@ impl Dialler {
         addresses: &[SocketAddr],
         rule: &Rule,
     ) -> Result<Reached, Vec<DialError>> {
-        let (host, limit) = (self.relay.host(), self.timeouts.quic.handshake);
+        let host = self.relay.host();
         let attempt = async |address: SocketAddr| {
             let slots = Arc::default();
             let tls = self.belief.client(rule, &slots, alpn::QUIC)?;
-            let config = quic::config(tls, self.quic.clone())?;
-            let connected = quic::connect(address, host, config, limit).await;
+            let connected = quic::connect(address, host, tls, &self.quic).await;
             outcome(connected, address.into(), rule, &slots)
         };
         let attempts = addresses.iter().copied().map(attempt);

@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{
-    ClientConfig, ConnectionError, Endpoint, EndpointConfig, TransportConfig, TransportErrorCode,
-    VarInt,
+    ConnectionError, Endpoint, EndpointConfig, TransportConfig, TransportErrorCode, VarInt,
 };
+use rustls::ClientConfig;
 use tokio::time::timeout;
 use tunnel_common::coalesce;
 use tunnel_common::quic::{self, Congestion, QuicTimeouts};
@@ -22,45 +21,62 @@ const VISIT_STREAMS: VarInt = VarInt::from_u32(10_000);
 /// Nothing uses one-way streams.
 const UNI_STREAMS: VarInt = VarInt::from_u32(0);
 
-/// The transport settings of all attempts. `window` is the connection's receive window.
-pub(crate) fn transport(
+/// The settings of all attempts over UDP.
+#[derive(Debug)]
+pub(crate) struct OverUdp {
     congestion: Congestion,
+    /// The receive window of a connection.
     window: u64,
-    timeouts: &QuicTimeouts,
-) -> TransportConfig {
-    let mut transport = quic::transport(congestion, timeouts, window);
-    transport
-        .max_concurrent_bidi_streams(VISIT_STREAMS)
-        .max_concurrent_uni_streams(UNI_STREAMS)
-        .keep_alive_interval(Some(timeouts.keep_alive));
-    transport
+    timeouts: QuicTimeouts,
 }
 
-/// The settings of one dial.
-pub(super) fn config(
-    tls: rustls::ClientConfig,
-    transport: Arc<TransportConfig>,
-) -> Result<ClientConfig, TlsError> {
-    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-    config.transport_config(transport);
-    Ok(config)
+impl OverUdp {
+    /// `window` is the receive window of a connection.
+    pub(crate) fn new(congestion: Congestion, window: u64, timeouts: QuicTimeouts) -> Self {
+        Self {
+            congestion,
+            window,
+            timeouts,
+        }
+    }
+
+    fn transport(&self, largest_packet: u16) -> TransportConfig {
+        let Self {
+            congestion,
+            window,
+            timeouts,
+        } = self;
+        let mut transport = quic::transport(*congestion, timeouts, *window, largest_packet);
+        transport
+            .max_concurrent_bidi_streams(VISIT_STREAMS)
+            .max_concurrent_uni_streams(UNI_STREAMS)
+            .keep_alive_interval(Some(timeouts.keep_alive));
+        transport
+    }
 }
 
-/// Connects to the relay `host` at `address`, within `limit`.
+/// Connects to the relay `host` at `address`, with packets as large as the route there takes them.
 pub(super) async fn connect(
     address: SocketAddr,
     host: &str,
-    config: ClientConfig,
-    limit: Duration,
+    tls: ClientConfig,
+    over: &OverUdp,
 ) -> Result<Connection, DialError> {
+    let crypto = QuicClientConfig::try_from(tls).map_err(TlsError::from)?;
+    let largest_packet = quic::largest_packet(address);
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(over.transport(largest_packet)));
+
     let socket = |error| DialError::Socket(address, error);
     let udp = udp::towards(address).map_err(socket)?;
+    let mut receiving = EndpointConfig::default();
+    quic::receive_packets(&mut receiving, largest_packet);
     let runtime = Arc::new(coalesce::Quinn);
-    let endpoint = Endpoint::new(EndpointConfig::default(), None, udp, runtime).map_err(socket)?;
+    let endpoint = Endpoint::new(receiving, None, udp, runtime).map_err(socket)?;
     let connecting = endpoint
         .connect_with(config, address, host)
         .map_err(|error| DialError::Connect(address, error))?;
-    match timeout(limit, connecting).await {
+    match timeout(over.timeouts.handshake, connecting).await {
         Ok(Ok(connection)) => Ok(Connection::Quic {
             connection,
             endpoint,

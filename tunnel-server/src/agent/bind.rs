@@ -91,7 +91,9 @@ impl ApiPort {
         };
         let listener = tcp.map(TcpListener::from_std).transpose();
         let runtime = Arc::new(coalesce::Quinn);
-        let endpoint = Endpoint::new(reset_keys.endpoint_config(), Some(server), udp, runtime);
+        let mut receiving = reset_keys.endpoint_config();
+        quic::receive_packets(&mut receiving, quic::MAX_PACKET);
+        let endpoint = Endpoint::new(receiving, Some(server), udp, runtime);
         Ok(Self {
             endpoint: endpoint.map_err(failed("UDP", address))?,
             listener: listener.map_err(failed("TCP", address))?,
@@ -135,7 +137,9 @@ fn quic_config(config: &Config, window: u64) -> Result<quinn::ServerConfig, ApiE
     let tls = tls_config(config, alpn::QUIC).map_err(unusable)?;
     let crypto = QuicServerConfig::try_from(tls).map_err(unusable)?;
 
-    let mut transport = quic::transport(config.congestion, &config.timeouts.quic, window);
+    let (timeouts, largest) = (&config.timeouts.quic, quic::MAX_PACKET);
+    // An agent says how large its packets may be: as its route to us takes them.
+    let mut transport = quic::transport(config.congestion, timeouts, window, largest);
     transport
         .max_concurrent_bidi_streams(AGENT_BIDI_STREAMS)
         .max_concurrent_uni_streams(AGENT_UNI_STREAMS);

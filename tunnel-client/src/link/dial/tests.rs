@@ -68,7 +68,7 @@ fn dialler(
         known_relays,
         clock: Clock::default(),
     };
-    let transport = quic::transport(Congestion::default(), 1 << 20, &timeouts.quic);
+    let transport = OverUdp::new(Congestion::default(), 1 << 20, timeouts.quic);
     let h2 = OverTcp::new(Congestion::default(), MemoryBudget::new(1 << 30), &timeouts);
     // Nobody listens there over TCP: a relay of this machine's own would, at the default port.
     let relay = "relay.example.com:9".parse().expect("a relay");

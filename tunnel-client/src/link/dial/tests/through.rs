@@ -46,7 +46,7 @@ fn dialler(scheme: &str, proxy: SocketAddr) -> Dialler {
     };
     let url = format!("{scheme}://aladdin:sesame@proxy.corp:{}", proxy.port());
     let budget = MemoryBudget::new(1 << 30);
-    let quic = quic::transport(Congestion::default(), 1 << 20, &timeouts.quic);
+    let quic = OverUdp::new(Congestion::default(), 1 << 20, timeouts.quic);
     let h2 = OverTcp::new(Congestion::default(), budget, &timeouts);
     let relay = "relay.example".parse().expect("a relay");
     Dialler::new(relay, tls, (quic, h2), timeouts, Arc::new(Only(proxy)))
