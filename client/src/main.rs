@@ -21,25 +21,28 @@ use tunnel_common::process::{self, EndSignals, exit};
 use crate::args::{Args, Command};
 use crate::ready::ReadyFile;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     process::init_log();
     process::raise_descriptor_limit();
+    process::run(program())
+}
+
+async fn program() -> u8 {
     let command = match Args::parse().into_command(|name| std::env::var_os(name)) {
         Ok(command) => command,
         Err(mistakes) => {
             error!("{mistakes}");
-            return exit::USAGE.into();
+            return exit::USAGE;
         }
     };
     let outcome = match command {
         Command::Publish { config, ready_file } => publish(*config, ready_file).await,
-        Command::Verify(question) => return verify::run(&question).await.into(),
+        Command::Verify(question) => return verify::run(&question).await,
         #[cfg(feature = "demo")]
         Command::Demo => demo::run().await,
     };
     match outcome {
-        Ok(()) => exit::ASKED.into(),
+        Ok(()) => exit::ASKED,
         Err(error) => {
             error!("{}", process::in_full(error.as_ref()));
             if error.is::<RefusedByRelay>() {
@@ -47,7 +50,6 @@ async fn main() -> ExitCode {
             } else {
                 exit::FAILED
             }
-            .into()
         }
     }
 }

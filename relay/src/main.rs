@@ -15,14 +15,17 @@ use tunnel_server::server::Server;
 
 use crate::args::{Args, Setup, Task};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     process::init_log();
+    process::run(program())
+}
+
+async fn program() -> u8 {
     let task = match Args::parse().into_task() {
         Ok(task) => task,
         Err(mistakes) => {
             error!("{mistakes}");
-            return exit::USAGE.into();
+            return exit::USAGE;
         }
     };
     let done = match task {
@@ -30,10 +33,10 @@ async fn main() -> ExitCode {
         Task::Clients(clients) => clients.run(),
     };
     match done {
-        Ok(()) => exit::ASKED.into(),
+        Ok(()) => exit::ASKED,
         Err(error) => {
             error!("{}", process::in_full(error.as_ref()));
-            exit::FAILED.into()
+            exit::FAILED
         }
     }
 }

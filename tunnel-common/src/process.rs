@@ -1,12 +1,16 @@
 //! The rim of both binaries: descriptors, memory, signals, log.
 
 use std::error::Error;
-use std::fmt;
 use std::io::{self, IsTerminal as _};
-use std::iter;
+use std::num::NonZero;
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+use std::{env, fmt, iter};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::error;
 use tracing_subscriber::EnvFilter;
 
 /// Descriptors to count on where the system names no limit.
@@ -46,6 +50,27 @@ pub fn raise_descriptor_limit() -> u64 {
         Err(_) => limit.current,
     };
     in_force.unwrap_or(DESCRIPTORS_WITHOUT_LIMIT)
+}
+
+/// Runs a program, which gives its exit code, to its end: on half of the processors that it may use, at
+/// least one.
+///
+/// The other half is the kernel's, which moves the bytes, and that of the service beside an agent; and
+/// visits that meet on one thread leave in one packet. `TOKIO_WORKER_THREADS` says otherwise.
+pub fn run(program: impl Future<Output = u8>) -> ExitCode {
+    let mut threads = Builder::new_multi_thread();
+    if env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let processors = available_parallelism().map_or(1, NonZero::get);
+        threads.worker_threads(processors.div_ceil(2));
+    }
+    match threads.enable_all().build() {
+        Ok(threads) => threads.block_on(program),
+        Err(error) => {
+            error!("no threads to run on: {error}");
+            exit::FAILED
+        }
+    }
+    .into()
 }
 
 /// The default memory budget in bytes: a quarter of what this process may use, the machine's memory
