@@ -19,6 +19,7 @@ use crate::metric::Metric;
 use crate::origin;
 use crate::place::Place;
 use crate::row::Row;
+use crate::settings::Settings;
 use crate::weather::Weather;
 
 const ROWS: [Row; 4] = [Row::Quic, Row::QuicCubic, Row::H2, Row::Rathole];
@@ -30,46 +31,59 @@ const TIME: Duration = Duration::from_secs(8);
 /// For so long two downloads go on before anybody else comes.
 const HEAD_START: Duration = Duration::from_secs(3);
 
-/// Measures all rows in all weathers, each on a line of its own.
-pub(crate) async fn measure(book: &mut Book) {
-    for weather in Weather::ALL {
-        for row in ROWS {
-            let Some(line) = line_in(weather) else { return };
+/// What is measured in each weather.
+#[derive(Clone, Copy)]
+enum What {
+    /// One download.
+    Download,
+    /// Small requests.
+    Alone,
+    /// Small requests beside two downloads.
+    Beside,
+}
+
+/// Measures all rows in all weathers, each figure on a line and a tunnel of its own: one that has carried
+/// something has learned from it.
+pub(crate) async fn measure(settings: &Settings, book: &mut Book) {
+    let weathers = Weather::ALL.into_iter();
+    for weather in weathers.filter(|weather| settings.has_figure(weather.key())) {
+        for row in ROWS.into_iter().filter(|row| settings.has_row(*row)) {
             println!("line: {}, {}", weather.name(), row.key());
-            let place = Place::Line(Arc::new(line));
-            let origin = origin::start(&place);
-            match start(row, &place, &origin).await {
-                Ok(chain) => one(&chain, &place, weather, book).await,
-                Err(missing) => println!("{}: {} is not installed", row.key(), missing.0),
+            for what in [What::Download, What::Alone, What::Beside] {
+                let Some(line) = line_in(weather) else { return };
+                let place = Place::Line(Arc::new(line));
+                let origin = origin::start(&place);
+                match start(row, &place, &origin).await {
+                    Ok(chain) => one(what, &chain, &place, weather, book).await,
+                    Err(missing) => println!("{}: {} is not installed", row.key(), missing.0),
+                }
             }
         }
     }
 }
 
-async fn one(chain: &Chain, place: &Place, weather: Weather, book: &mut Book) {
-    let row = chain.row;
-    let alone = wrk::visit(chain, place, origin::PAGE, VISITORS, TIME).await;
-    book.enter(row, Metric::LineP50(weather), 0, alone.map(|seen| seen.p50));
-    book.enter(row, Metric::LineP99(weather), 0, alone.map(|seen| seen.p99));
+async fn one(what: What, chain: &Chain, place: &Place, weather: Weather, book: &mut Book) {
+    let mut enter = |metric: Metric, value| book.enter(chain.row, metric, 0, value);
     let download = |time| curl::download(chain, place, origin::BIG, time);
-    let moved = curl::moved(vec![download(TIME)]).await;
-    let speed = moved.map(Moved::megabits);
-    book.enter(row, Metric::LineDownload(weather), 0, speed);
-    let _two = [(); 2].map(|()| download(HEAD_START + 2 * TIME));
-    pass(HEAD_START).await;
-    let beside = wrk::visit(chain, place, origin::PAGE, VISITORS, TIME).await;
-    book.enter(
-        row,
-        Metric::BesideP50(weather),
-        0,
-        beside.map(|seen| seen.p50),
-    );
-    book.enter(
-        row,
-        Metric::BesideP99(weather),
-        0,
-        beside.map(|seen| seen.p99),
-    );
+    let small = wrk::visit(chain, place, origin::PAGE, VISITORS, TIME);
+    match what {
+        What::Download => {
+            let moved = curl::moved(vec![download(TIME)]).await;
+            enter(Metric::LineDownload(weather), moved.map(Moved::megabits));
+        }
+        What::Alone => {
+            let alone = small.await;
+            enter(Metric::LineP50(weather), alone.map(|seen| seen.p50));
+            enter(Metric::LineP99(weather), alone.map(|seen| seen.p99));
+        }
+        What::Beside => {
+            let _two = [(); 2].map(|()| download(HEAD_START + 2 * TIME));
+            pass(HEAD_START).await;
+            let beside = small.await;
+            enter(Metric::BesideP50(weather), beside.map(|seen| seen.p50));
+            enter(Metric::BesideP99(weather), beside.map(|seen| seen.p99));
+        }
+    }
 }
 
 fn line_in(weather: Weather) -> Option<Line> {

@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
         loopback::measure(&settings, &mut book).await;
     }
     if settings.has("lossy") {
-        lossy::measure(&mut book).await;
+        lossy::measure(&settings, &mut book).await;
     }
     for (row, metric, values) in book.all() {
         println!("{:12} {:32} {values:.2?}", row.key(), metric.key());
