@@ -23,6 +23,8 @@
 #[cfg(feature = "tunnel")]
 pub mod acme;
 #[cfg(feature = "tunnel")]
+mod bbr;
+#[cfg(feature = "tunnel")]
 pub mod budget;
 #[cfg(feature = "tunnel")]
 pub mod ca_file;

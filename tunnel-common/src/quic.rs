@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use quinn::congestion::{BbrConfig, CubicConfig};
+use quinn::congestion::CubicConfig;
 use quinn::{
     ConnectionError, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
 };
@@ -18,6 +18,7 @@ use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::warn;
 
+use crate::bbr::BbrConfig;
 use crate::escape::Escaped;
 use crate::proof::{EXPORTER_LABEL, Exporter};
 use crate::wire::code::Code;
@@ -122,7 +123,7 @@ pub fn transport(
         .max_idle_timeout(IdleTimeout::try_from(timeouts.idle).ok());
     match congestion {
         Congestion::Bbr => {
-            transport.congestion_controller_factory(Arc::new(BbrConfig::default()));
+            transport.congestion_controller_factory(Arc::new(BbrConfig));
         }
         Congestion::Cubic => {
             transport.congestion_controller_factory(Arc::new(CubicConfig::default()));
