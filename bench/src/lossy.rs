@@ -26,7 +26,9 @@ const ROWS: [Row; 4] = [Row::Quic, Row::QuicCubic, Row::H2, Row::Rathole];
 const BITS_PER_SECOND: u64 = 100_000_000;
 /// Who stay and ask again and again.
 const VISITORS: usize = 64;
-/// How long they do, and how long a download is watched.
+/// How long they do: the hundredth part of all requests is to be more than one of each.
+const ASKING: Duration = Duration::from_secs(16);
+/// How long a download is watched.
 const TIME: Duration = Duration::from_secs(8);
 /// For so long two downloads go on before anybody else comes.
 const HEAD_START: Duration = Duration::from_secs(3);
@@ -65,7 +67,7 @@ pub(crate) async fn measure(settings: &Settings, book: &mut Book) {
 async fn one(what: What, chain: &Chain, place: &Place, weather: Weather, book: &mut Book) {
     let mut enter = |metric: Metric, value| book.enter(chain.row, metric, 0, value);
     let download = |time| curl::download(chain, place, origin::BIG, time);
-    let small = wrk::visit(chain, place, origin::PAGE, VISITORS, TIME);
+    let small = wrk::visit(chain, place, origin::PAGE, VISITORS, ASKING);
     match what {
         What::Download => {
             let moved = curl::moved(vec![download(TIME)]).await;
@@ -77,7 +79,7 @@ async fn one(what: What, chain: &Chain, place: &Place, weather: Weather, book: &
             enter(Metric::LineP99(weather), alone.map(|seen| seen.p99));
         }
         What::Beside => {
-            let _two = [(); 2].map(|()| download(HEAD_START + 2 * TIME));
+            let _two = [(); 2].map(|()| download(HEAD_START + 2 * ASKING));
             pass(HEAD_START).await;
             let beside = small.await;
             enter(Metric::BesideP50(weather), beside.map(|seen| seen.p50));

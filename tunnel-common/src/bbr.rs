@@ -4,14 +4,14 @@
 //! trip, and the shortest round trip. Both together are what the path holds without a queue.
 //!
 //! ```text
-//!   Startup ── no more comes, or a queue grows ──▶ Cruise ── 10 s without a round trip as short ──▶ Probe
+//!   Startup ── no more comes, a queue, a flood ──▶ Cruise ── 10 s without a round trip as short ──▶ Probe
 //!      ▲                                            │  ▲                                              │
 //!      └────────── far more comes than before ──────┘  └───────────── two round trips later ──────────┘
 //! ```
 //!
 //! * Startup: the window grows by what is acknowledged, and doubles with each round trip.
-//! * Cruise: a quarter more than the path holds. So more room is found within a round trip, and questions wait
-//!   behind a quarter of a round trip at most.
+//! * Cruise: a little more than the path holds, and in one round of eight a quarter more. So questions wait
+//!   behind 20 ms at most, and where there is more room each round finds more, until it is Startup again.
 //! * Probe: less than the path holds, so that the queue drains and the round trip shows.
 //!
 //! A loss alone says nothing: only when many packets of a round trip are lost, what was delivered of it is
@@ -42,25 +42,27 @@ const LEAST_PACKETS: u64 = 4;
 const EXTRA_PACKETS: u64 = 8;
 /// How many rounds the most that was delivered counts (draft, 2.5: MaxBwFilterLen is two cycles).
 const REMEMBERED_ROUNDS: usize = 10;
-/// Startup's window is at most so many times what the path seems to hold (draft, 2.4.1: 2.77).
-const STARTUP_GAIN: f64 = 2.77;
-const CRUISE_GAIN: f64 = 1.25;
+/// Startup's window is at most so many times what the path seems to hold: it doubles with each round.
+const STARTUP_GAIN: f64 = 2.0;
+/// What more than the path holds is tried for a round in each cycle (draft, 4.3.3: ProbeBW_UP).
+const TRY_GAIN: f64 = 1.25;
+const CYCLE_ROUNDS: u8 = 8;
+/// And what stays in the queue in the other rounds, if that is less.
+const STANDING_QUEUE: Duration = Duration::from_millis(20);
 const PROBE_GAIN: f64 = 0.75;
 /// Startup ends when for so many rounds not this much more was delivered (draft, 4.3.1.2).
 const STARTUP_GROWTH: f64 = 1.25;
 const ROUNDS_WITHOUT_GROWTH: u8 = 3;
-/// Or for one round, and all its round trips were so much longer than the shortest: a queue.
-const QUEUE_GAIN: f64 = 1.25;
-const QUEUE_JITTER: Duration = Duration::from_millis(4);
+/// Or when so many acknowledgements in a row took longer than the shortest by an eighth, within these limits: a
+/// queue (RFC 9406, 4.2).
+const QUEUED_ACKS: u8 = 8;
+const QUEUE_AT_LEAST: Duration = Duration::from_millis(4);
+const QUEUE_AT_MOST: Duration = Duration::from_millis(16);
 /// It begins anew when in so many rounds in a row this much more was delivered than ever before.
 const RISE: f64 = 1.15;
 const RISES: u8 = 2;
 /// How long the shortest round trip is believed (draft, 2.14: MinRTTFilterLen).
 const MIN_RTT_LIFE: Duration = Duration::from_secs(10);
-/// A round that loses more than one packet in so many, and more than some, is no accident.
-const LOSS_LIMIT: u64 = 6;
-const LOSS_PACKETS: u64 = 8;
-
 /// Makes the congestion control of each path.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BbrConfig;
@@ -84,6 +86,8 @@ struct Bbr {
     /// When a round trip was last as short.
     min_rtt_at: Instant,
     aggregation: Aggregation,
+    /// Acknowledgements in a row that show a queue.
+    queued_acks: u8,
     /// Nothing was under way after the last acknowledgement.
     is_quiet: bool,
 }
@@ -96,6 +100,9 @@ enum Phase {
         rounds_without_growth: u8,
     },
     Cruise {
+        /// Of the cycle.
+        round: u8,
+        /// Rounds in a row that delivered far more than any before.
         rises: u8,
     },
     Probe {
@@ -109,7 +116,7 @@ impl Phase {
         best: 0.0,
         rounds_without_growth: 0,
     };
-    const CRUISE: Self = Self::Cruise { rises: 0 };
+    const CRUISE: Self = Self::Cruise { round: 1, rises: 0 };
 }
 
 impl Bbr {
@@ -123,6 +130,7 @@ impl Bbr {
             min_rtt: None,
             min_rtt_at: now,
             aggregation: Aggregation::new(now),
+            queued_acks: 0,
             is_quiet: true,
         }
     }
@@ -151,19 +159,39 @@ impl Bbr {
         }
         let bytes = self.round.take_batch();
         self.aggregation.acked(now, bytes, self.rate());
-        if let Some(seen) = self.round.end(now, is_idle) {
+        self.look_for_a_queue(rtt);
+        if let Some(seen) = self.round.end(now, is_idle, self.packet) {
             self.learn(seen, now);
         }
+        let is_full = self.round.is_lossy(self.packet) || self.queued_acks >= QUEUED_ACKS;
+        if is_full && matches!(self.phase, Phase::Startup { .. }) {
+            self.enter(Phase::CRUISE, now);
+        }
         self.set_window(bytes, is_idle);
+    }
+
+    fn look_for_a_queue(&mut self, rtt: Duration) {
+        let shortest = self.min_rtt.unwrap_or(rtt);
+        let queue = (shortest / 8).clamp(QUEUE_AT_LEAST, QUEUE_AT_MOST);
+        self.queued_acks = match rtt > shortest + queue {
+            true => self.queued_acks.saturating_add(1),
+            false => 0,
+        };
+    }
+
+    fn enter(&mut self, phase: Phase, now: Instant) {
+        if matches!(self.phase, Phase::Startup { .. }) && !matches!(phase, Phase::Startup { .. }) {
+            // While the rate doubles everything looks like a lump.
+            self.aggregation = Aggregation::new(now);
+        }
+        self.phase = phase;
     }
 
     /// A round is over.
     fn learn(&mut self, seen: Seen, now: Instant) {
         let most = self.rate();
         self.aggregation.round_ended();
-        let is_lossy = seen.lost > LOSS_PACKETS * self.packet
-            && seen.lost * LOSS_LIMIT > seen.lost + seen.delivered;
-        if is_lossy {
+        if seen.is_lossy {
             self.delivered.clear();
         }
         // What came while there was little to send is a lower bound, and no more.
@@ -173,16 +201,11 @@ impl Bbr {
             }
             self.delivered.push_back(seen.rate);
         }
-        let next = self.next_phase(seen, most, is_lossy, now);
-        if let (Phase::Startup { .. }, Phase::Cruise { .. }) = (self.phase, next) {
-            // While the rate doubles everything looks like a lump.
-            self.aggregation = Aggregation::new(now);
-        }
-        self.phase = next;
+        let next = self.next_phase(seen, most, now);
+        self.enter(next, now);
     }
 
-    fn next_phase(&mut self, seen: Seen, most: f64, is_lossy: bool, now: Instant) -> Phase {
-        let min_rtt = self.min_rtt.unwrap_or(seen.rtt);
+    fn next_phase(&mut self, seen: Seen, most: f64, now: Instant) -> Phase {
         match self.phase {
             Phase::Probe { rounds: 0, .. } => Phase::Probe {
                 rounds: 1,
@@ -194,7 +217,7 @@ impl Bbr {
                 Phase::CRUISE
             }
             phase if seen.is_idle => phase,
-            Phase::Startup { .. } if is_lossy => Phase::CRUISE,
+            Phase::Startup { .. } if seen.is_lossy => Phase::CRUISE,
             Phase::Startup { best, .. } if seen.rate >= best * STARTUP_GROWTH => Phase::Startup {
                 best: seen.rate,
                 rounds_without_growth: 0,
@@ -202,29 +225,33 @@ impl Bbr {
             Phase::Startup {
                 best,
                 rounds_without_growth,
-            } => {
-                let rounds_without_growth = rounds_without_growth + 1;
-                let has_queue = seen.rtt > min_rtt.mul_f64(QUEUE_GAIN) + QUEUE_JITTER;
-                match has_queue || rounds_without_growth == ROUNDS_WITHOUT_GROWTH {
-                    true => Phase::CRUISE,
-                    false => Phase::Startup {
-                        best,
-                        rounds_without_growth,
-                    },
-                }
-            }
+            } => match rounds_without_growth + 1 {
+                ROUNDS_WITHOUT_GROWTH => Phase::CRUISE,
+                rounds_without_growth => Phase::Startup {
+                    best,
+                    rounds_without_growth,
+                },
+            },
             Phase::Cruise { .. } if now - self.min_rtt_at > MIN_RTT_LIFE => Phase::Probe {
                 rounds: 0,
                 shortest: None,
             },
-            Phase::Cruise { rises } if seen.rate >= most * RISE => match rises + 1 {
-                RISES => Phase::Startup {
-                    best: seen.rate,
-                    rounds_without_growth: 0,
-                },
-                rises => Phase::Cruise { rises },
-            },
-            Phase::Cruise { .. } => Phase::CRUISE,
+            Phase::Cruise { round, rises } => {
+                let rises = match seen.rate >= most * RISE {
+                    true => rises + 1,
+                    false => 0,
+                };
+                match rises {
+                    RISES => Phase::Startup {
+                        best: seen.rate,
+                        rounds_without_growth: 0,
+                    },
+                    rises => Phase::Cruise {
+                        round: (round + 1) % CYCLE_ROUNDS,
+                        rises,
+                    },
+                }
+            }
         }
     }
 
@@ -238,7 +265,13 @@ impl Bbr {
                 let most = self.path_holds(STARTUP_GAIN).max(INITIAL_WINDOW) + extra;
                 (self.window + acked).min(most).max(self.window.min(most))
             }
-            Phase::Cruise { .. } => self.path_holds(CRUISE_GAIN) + extra,
+            Phase::Cruise { round: 0, .. } => self.path_holds(TRY_GAIN) + extra,
+            Phase::Cruise { rises: 1.., .. } => self.path_holds(TRY_GAIN) + extra,
+            Phase::Cruise { .. } => {
+                let queue = (self.rate() * STANDING_QUEUE.as_secs_f64()) as u64;
+                let most = self.path_holds(TRY_GAIN);
+                most.min(self.path_holds(1.0) + queue) + extra
+            }
             Phase::Probe { .. } => self.path_holds(PROBE_GAIN),
         }
         .max(least);

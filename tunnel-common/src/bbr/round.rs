@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+/// A round that loses more than one packet in so many, and more than some, is no accident.
+const LOSS_LIMIT: u64 = 6;
+const LOSS_PACKETS: u64 = 8;
+
 /// A round that runs.
 #[derive(Clone, Debug)]
 pub(super) struct Round {
@@ -27,14 +31,14 @@ struct Batch {
 /// What a round has shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    pub(super) delivered: u64,
-    pub(super) lost: u64,
     /// Delivered bytes by the second.
     pub(super) rate: f64,
     /// The shortest round trip.
     pub(super) rtt: Duration,
     /// Some of the time there was nothing to send: the path may carry more.
     pub(super) is_idle: bool,
+    /// It lost so much that it was more than the path carries.
+    pub(super) is_lossy: bool,
 }
 
 impl Round {
@@ -66,6 +70,11 @@ impl Round {
         self.lost += bytes;
     }
 
+    /// Whether it has lost so much that it is more than the path carries.
+    pub(super) fn is_lossy(&self, packet: u64) -> bool {
+        self.lost > LOSS_PACKETS * packet && self.lost * LOSS_LIMIT > self.lost + self.delivered
+    }
+
     /// The shortest round trip of the acknowledgements that came together; `None` before any came.
     pub(super) fn rtt(&self) -> Option<Duration> {
         self.batch.rtt
@@ -76,16 +85,15 @@ impl Round {
         std::mem::take(&mut self.batch).bytes
     }
 
-    /// What it has shown, if it is over; then the next begins.
-    pub(super) fn end(&mut self, now: Instant, is_idle: bool) -> Option<Seen> {
+    /// What it has shown, if it is over; then the next begins. Packets have so many bytes.
+    pub(super) fn end(&mut self, now: Instant, is_idle: bool, packet: u64) -> Option<Seen> {
         let elapsed = now.saturating_duration_since(self.started).as_secs_f64();
         if !self.is_over || elapsed == 0.0 {
             return None;
         }
         let ended = std::mem::replace(self, Self::new(now, is_idle));
         Some(Seen {
-            delivered: ended.delivered,
-            lost: ended.lost,
+            is_lossy: ended.is_lossy(packet),
             rate: ended.delivered as f64 / elapsed,
             rtt: ended.rtt?,
             is_idle: ended.is_idle,
