@@ -17,9 +17,6 @@ use tokio::sync::watch;
 
 use crate::{h2, quic};
 
-/// The largest window of any stream.
-const STREAM_WINDOW: u64 = quic::STREAM_WINDOW;
-
 /// The process's budget. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget(Arc<Shared>);
@@ -68,7 +65,15 @@ impl Carrier {
             Self::Quic => (quic::CONNECTION_WINDOW, 1),
             Self::H2 => (h2::CONNECTION_WINDOW.into(), h2::POOL.into()),
         };
-        (room.half / share).clamp(2 * STREAM_WINDOW, largest)
+        (room.half / share).clamp(2 * self.stream_window(), largest)
+    }
+
+    /// The largest window of a stream.
+    fn stream_window(self) -> u64 {
+        match self {
+            Self::Quic => quic::STREAM_WINDOW,
+            Self::H2 => h2::MAX_STREAM_WINDOW.into(),
+        }
     }
 
     /// What one tunnel may have booked: half of the smallest window that it can be lowered to, since

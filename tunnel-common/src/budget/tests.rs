@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::quic::CONNECTION_WINDOW;
+use crate::quic::{CONNECTION_WINDOW, STREAM_WINDOW};
 
 const AMPLE: u64 = 1 << 40;
 /// Streams that one tunnel may have stalled: half its window.
@@ -102,9 +102,10 @@ fn whatever_is_stalled_a_tunnel_has_a_streams_window_left() {
             let first = carrier.window(Room::new(total, 0));
             let smallest = carrier.window(Room::new(total, total / 2));
             let limit = carrier.limit(total);
-            assert!(smallest >= limit + STREAM_WINDOW, "{carrier:?}: {total}");
+            let stream = carrier.stream_window();
+            assert!(smallest >= limit + stream, "{carrier:?}: {total}");
             assert!(2 * smallest >= first, "{carrier:?}: {total}");
-            assert!(limit >= STREAM_WINDOW, "{carrier:?}: {total}");
+            assert!(limit >= stream, "{carrier:?}: {total}");
         }
     }
 }
@@ -115,8 +116,9 @@ fn a_small_machine_grants_small_windows() {
     assert_eq!(window(Carrier::Quic, 128 << 20, 0), 64 << 20);
     assert_eq!(window(Carrier::H2, 128 << 20, 0), 16 << 20);
     for carrier in [Carrier::Quic, Carrier::H2] {
-        assert_eq!(window(carrier, 0, 0), 2 * STREAM_WINDOW);
-        assert_eq!(window(carrier, 1 << 30, u64::MAX), 2 * STREAM_WINDOW);
+        let least = 2 * carrier.stream_window();
+        assert_eq!(window(carrier, 0, 0), least);
+        assert_eq!(window(carrier, 1 << 30, u64::MAX), least);
     }
 }
 
@@ -141,18 +143,19 @@ fn sixteen_of_the_largest_streams_may_stall_on_one_http2_connection() {
 
 #[test]
 fn a_booking_grows_with_the_window_and_keeps_its_place() {
-    let budget = MemoryBudget::new(4 * STREAM_WINDOW);
+    let window = u64::from(h2::MAX_STREAM_WINDOW);
+    let budget = MemoryBudget::new(4 * window);
     let tunnel = budget.tunnel(Carrier::H2);
-    let mut first = tunnel.book(STREAM_WINDOW / 16);
-    let second = tunnel.book(STREAM_WINDOW / 16);
-    first.raise(STREAM_WINDOW / 2);
-    assert_eq!(budget.0.lock().booked, STREAM_WINDOW / 16 * 9);
-    first.raise(STREAM_WINDOW / 4);
-    assert_eq!(budget.0.lock().booked, STREAM_WINDOW / 16 * 9, "never less");
-    first.raise(STREAM_WINDOW);
+    let mut first = tunnel.book(window / 16);
+    let second = tunnel.book(window / 16);
+    first.raise(window / 2);
+    assert_eq!(budget.0.lock().booked, window / 16 * 9);
+    first.raise(window / 4);
+    assert_eq!(budget.0.lock().booked, window / 16 * 9, "never less");
+    first.raise(window);
     assert!(evicted(&first) && !evicted(&second));
-    first.raise(2 * STREAM_WINDOW);
-    assert_eq!(budget.0.lock().booked, STREAM_WINDOW / 16, "it is gone");
+    first.raise(2 * window);
+    assert_eq!(budget.0.lock().booked, window / 16, "it is gone");
     drop((first, second));
     assert_eq!(budget.0.lock().booked, 0);
 }
