@@ -185,7 +185,8 @@ impl<'a> Course<'a> {
     async fn deliver(&self) -> Option<Result<Passage, Alert>> {
         let hello = self.hello.as_ref()?;
         let to = Destination::Agent(self.label);
-        let delivering = deliver(self.state, &to, hello, &self.who);
+        // Apart: few visits move, and none of the others pays for the room.
+        let delivering = Box::pin(deliver(self.state, &to, hello, &self.who));
         self.state.shutdown.run_until_cancelled(delivering).await
     }
 }

@@ -54,6 +54,7 @@ async fn attend(
     let id = state.visits.draw_id();
     let arriving = arrive(&mut connection, peer, deadline, state)
         .instrument(debug_span!("visit", %id, visitor = %peer));
+    let arriving = Box::pin(arriving);
     let Some(Some(addresses)) = state.shutdown.run_until_cancelled(arriving).await else {
         return;
     };
@@ -99,7 +100,8 @@ async fn arrive(
 
 /// Takes in what the visitor wants, and serves or refuses him.
 async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
-    let receiving = receive(&mut visitor, deadline, state);
+    // Apart: who stays does not pay for the room that coming takes.
+    let receiving = Box::pin(receive(&mut visitor, deadline, state));
     match state.shutdown.run_until_cancelled(receiving).await {
         Some(Reception::Pass(delivery)) => {
             let Visitor {
@@ -115,7 +117,7 @@ async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
             debug!("an agent comes through the public port");
             drop(visitor.here);
             let address = visitor.who.addresses.visitor;
-            // Apart: a visitor must not pay for the room that an agent needs.
+            // Apart, as above.
             let agent = h2::serve(hello, visitor.connection, address, state.clone());
             Box::pin(agent).await;
         }
