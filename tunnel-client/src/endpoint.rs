@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rcgen::KeyPair;
 use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 use tunnel_common::cert_store::CertStore;
@@ -233,5 +234,7 @@ fn visitor_tls(
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(certificates));
     tls.alpn_protocols = alpn;
+    // Who comes again need not be remembered: his ticket says all, and no number of others pushes him out.
+    tls.ticketer = Ticketer::new()?;
     Ok(Arc::new(tls))
 }
