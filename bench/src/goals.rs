@@ -1,7 +1,9 @@
 //! What ours is to reach, as ratios within one run: the table that a run ends with.
 
+use serde_json::{Value, json};
+
 use crate::book::{Book, Spread};
-use crate::metric::Metric;
+use crate::metric::{Many, Metric};
 use crate::row::Row;
 use crate::weather::Weather;
 
@@ -43,6 +45,16 @@ enum Bar {
     AtMost(f64),
 }
 
+impl Bar {
+    /// Whether the median does.
+    fn holds(self, seen: Spread) -> bool {
+        match self {
+            Self::AtLeast(bar) => seen.median >= bar,
+            Self::AtMost(bar) => seen.median <= bar,
+        }
+    }
+}
+
 const PEERS: [Row; 2] = [Row::Rathole, Row::Bore];
 
 /// All goals, in the order of the table.
@@ -59,6 +71,11 @@ fn goals() -> Vec<Goal> {
         Seen::Ratio(Metric::CpuPerConnection, Row::Haproxy),
         Bar::AtMost(0.65),
     ));
+    for (row, bar) in [(Row::Quic, 64.0), (Row::H2, 128.0)] {
+        let memory = Seen::Figure(Metric::RelayMemory(Many::Agents(1_000)));
+        let what = "idle agent on the relay, KiB";
+        goals.push(Goal::new(what, row, memory, Bar::AtMost(bar)));
+    }
     goals.extend(line_goals());
     goals
 }
@@ -161,9 +178,10 @@ fn row(goal: &Goal, book: &Book) -> String {
     let (seen, verdict) = match goal.seen.of(goal.row, book) {
         None => ("not measured".to_owned(), ""),
         Some(seen) => {
-            let is_met = match goal.bar {
-                Bar::AtLeast(bar) => seen.median >= bar,
-                Bar::AtMost(bar) => seen.median <= bar,
+            let verdict = if goal.bar.holds(seen) {
+                "met"
+            } else {
+                "MISSED"
             };
             let Spread {
                 least,
@@ -171,11 +189,32 @@ fn row(goal: &Goal, book: &Book) -> String {
                 most,
             } = seen;
             let seen = format!("{least:.2} · **{median:.2}** · {most:.2}");
-            (seen, if is_met { "met" } else { "MISSED" })
+            (seen, verdict)
         }
     };
     let (what, name) = (goal.what, goal.row.name());
     format!("| {what} | {name} | {seen} | {bar} | {verdict} |\n")
+}
+
+/// The same as JSON.
+pub(crate) fn json(book: &Book) -> Vec<Value> {
+    let one = |goal: Goal| {
+        let seen = goal.seen.of(goal.row, book);
+        let (relation, bar) = match goal.bar {
+            Bar::AtLeast(bar) => ("at_least", bar),
+            Bar::AtMost(bar) => ("at_most", bar),
+        };
+        json!({
+            "goal": goal.what,
+            "row": goal.row.key(),
+            relation: bar,
+            "least": seen.map(|seen| seen.least),
+            "median": seen.map(|seen| seen.median),
+            "most": seen.map(|seen| seen.most),
+            "met": seen.map(|seen| goal.bar.holds(seen)),
+        })
+    };
+    goals().into_iter().map(one).collect()
 }
 
 #[cfg(test)]

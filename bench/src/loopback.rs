@@ -152,7 +152,7 @@ impl Figure {
         let download = |path| curl::download(chain, place, path, TRANSFER_LIMIT);
         let transfers = match self {
             Self::Eight => (0..8).map(|_| download(origin::EIGHTH)).collect(),
-            Self::Upload => vec![curl::upload(chain, place, &origin.big)],
+            Self::Upload => vec![curl::upload(chain, place, &origin.big, TRANSFER_LIMIT)],
             _ => vec![download(origin::BIG)],
         };
         curl::moved(transfers).await
@@ -194,5 +194,16 @@ async fn idle(chain: &Chain, place: &Place, book: &mut Book) {
     {
         let value = now.zip(before).map(|(now, before)| each(now, before));
         book.enter(chain.row, metric, 0, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::FIGURES;
+
+    #[test]
+    fn every_figure_can_be_asked_for() {
+        assert!(Figure::ALL.iter().all(|(name, _)| FIGURES.contains(name)));
     }
 }

@@ -37,6 +37,32 @@ pub(crate) enum Metric {
     BesideP99(Weather),
     /// Megabits a second of one download over a line.
     LineDownload(Weather),
+    /// Kibibytes of the relay for each of so many; of the agent.
+    RelayMemory(Many),
+    AgentMemory(Many),
+    /// Requests a second while there are so many, and how long the slowest hundredth takes.
+    Rate(Many),
+    P99(Many),
+    /// Microseconds of relay and agent for a request, of the relay in a second for an agent that only stays.
+    Cpu(Many),
+    /// Milliseconds of the relay for each agent that comes.
+    Coming(Many),
+}
+
+/// How many there are of those whose number grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Many {
+    Agents(u32),
+    Visitors(u32),
+}
+
+impl Many {
+    fn key(self) -> String {
+        match self {
+            Self::Agents(count) => format!("agents_{count}"),
+            Self::Visitors(count) => format!("visitors_{count}"),
+        }
+    }
 }
 
 impl Metric {
@@ -65,6 +91,12 @@ impl Metric {
             Self::BesideP50(weather) => return format!("beside_p50_ms_{}", weather.key()),
             Self::BesideP99(weather) => return format!("beside_p99_ms_{}", weather.key()),
             Self::LineDownload(weather) => return format!("download_mbit_s_{}", weather.key()),
+            Self::RelayMemory(many) => return format!("{}_relay_kib_each", many.key()),
+            Self::AgentMemory(many) => return format!("{}_agent_kib_each", many.key()),
+            Self::Rate(many) => return format!("{}_requests_per_second", many.key()),
+            Self::P99(many) => return format!("{}_p99_ms", many.key()),
+            Self::Cpu(many) => return format!("{}_cpu_us", many.key()),
+            Self::Coming(many) => return format!("{}_coming_cpu_ms", many.key()),
         };
         name.to_owned()
     }

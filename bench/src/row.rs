@@ -20,6 +20,16 @@ pub(crate) enum Row {
 }
 
 impl Row {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Direct,
+        Self::Haproxy,
+        Self::Quic,
+        Self::QuicCubic,
+        Self::H2,
+        Self::Rathole,
+        Self::Bore,
+    ];
+
     /// What people call it.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -30,6 +40,19 @@ impl Row {
             Self::H2 => "**ours, HTTP/2**",
             Self::Rathole => "rathole, TLS",
             Self::Bore => "bore, not encrypted",
+        }
+    }
+
+    /// What a chart calls it.
+    pub(crate) fn short(self) -> &'static str {
+        match self {
+            Self::Direct => "nginx",
+            Self::Haproxy => "HAProxy",
+            Self::Quic => "QUIC",
+            Self::QuicCubic => "QUIC, CUBIC",
+            Self::H2 => "HTTP/2",
+            Self::Rathole => "rathole",
+            Self::Bore => "bore",
         }
     }
 

@@ -4,9 +4,14 @@ use std::env;
 use std::time::Duration;
 
 use crate::row::Row;
+use crate::weather::Weather;
 
 /// The parts there are.
-const PARTS: [&str; 2] = ["loopback", "lossy"];
+const PARTS: [&str; 3] = ["loopback", "lossy", "scale"];
+/// The figures there are, besides one for each weather.
+pub(crate) const FIGURES: [&str; 9] = [
+    "idle", "two", "many", "new", "download", "eight", "upload", "agents", "visitors",
+];
 
 /// What to measure.
 #[derive(Debug)]
@@ -15,7 +20,7 @@ pub(crate) struct Settings {
     parts: Option<Vec<String>>,
     /// `ROWS=haproxy,quic`: these alone.
     rows: Option<Vec<String>>,
-    /// `FIGURES=many,download`: these alone.
+    /// `FIGURES=many,50ms_1,agents`: these alone, those of the line by its weather.
     figures: Option<Vec<String>>,
     /// `ROUNDS=5`: how often each figure of the loopback is taken.
     pub(crate) rounds: usize,
@@ -26,19 +31,20 @@ pub(crate) struct Settings {
 impl Settings {
     /// Reads them; says what is wrong.
     pub(crate) fn read() -> Result<Self, String> {
-        let parts = list("PARTS");
-        let mut named = parts.iter().flatten();
-        if let Some(part) = named.find(|part| !PARTS.contains(&part.as_str())) {
-            return Err(format!("PARTS: no part {part:?}: {}", PARTS.join(", ")));
-        }
+        let figures = [&FIGURES[..], &Weather::ALL.map(Weather::key)].concat();
         let time = number("SECONDS_EACH", 5)? as u64;
         Ok(Self {
-            parts,
-            rows: list("ROWS"),
-            figures: list("FIGURES"),
+            parts: list("PARTS", &PARTS)?,
+            rows: list("ROWS", &Row::ALL.map(Row::key))?,
+            figures: list("FIGURES", &figures)?,
             rounds: number("ROUNDS", 3)?,
             time: Duration::from_secs(time),
         })
+    }
+
+    /// Whether all is to be measured: then the run is worth keeping.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.parts.is_none() && self.rows.is_none() && self.figures.is_none()
     }
 
     /// Whether this part is to be measured.
@@ -57,9 +63,16 @@ impl Settings {
     }
 }
 
-fn list(name: &str) -> Option<Vec<String>> {
-    let text = env::var(name).ok()?;
-    Some(text.split(',').map(str::to_owned).collect())
+/// Names by commas, each one of these.
+fn list(name: &str, known: &[&str]) -> Result<Option<Vec<String>>, String> {
+    let Ok(text) = env::var(name) else {
+        return Ok(None);
+    };
+    let names: Vec<_> = text.split(',').map(str::to_owned).collect();
+    match names.iter().find(|one| !known.contains(&one.as_str())) {
+        None => Ok(Some(names)),
+        Some(one) => Err(format!("{name}: no {one:?} among {}", known.join(", "))),
+    }
 }
 
 fn has(wanted: Option<&[String]>, name: &str) -> bool {

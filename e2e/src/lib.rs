@@ -27,12 +27,14 @@
 //!   rate, black holes and a NAT.
 //! * [`poll`] waits for what no event announces; [`panics`] counts those that a runtime swallows;
 //!   [`log`] is what the libraries say.
+//! * [`bars`] and [`pages`] are for what measures: a chart, and where it is kept.
 //!
 //! Every port is 0, nothing sleeps to be in time, and everything ends when it is dropped.
 
 pub mod agent;
 pub mod arrival;
 pub mod authority;
+pub mod bars;
 pub mod certified;
 pub mod false_relay;
 pub mod firewall;
@@ -47,6 +49,7 @@ pub mod mock_ca;
 pub mod netsim;
 pub mod nginx;
 pub mod origin;
+pub mod pages;
 pub mod pair;
 pub mod panics;
 pub mod pebble;

@@ -37,6 +37,7 @@ pub(super) fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
         row: Row::Bore,
         entrance: SocketAddr::new(place.relay_ip(), port.port),
         host: origin::NAME.to_owned(),
+        api: None,
         relay: Some(relay),
         agent: Some(agent),
         _ports: vec![port],

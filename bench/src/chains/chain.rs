@@ -16,12 +16,22 @@ pub(crate) struct Chain {
     pub(crate) entrance: SocketAddr,
     /// The name that they ask for.
     pub(crate) host: String,
+    /// Where other agents may come as well, if it is one of ours.
+    pub(crate) api: Option<Api>,
     /// What stands on the public host.
     pub(crate) relay: Option<Process>,
     /// What stands beside nginx.
     pub(crate) agent: Option<Process>,
     /// Ports that were held for it.
     pub(crate) _ports: Vec<ports::Reserved<TcpListener>>,
+}
+
+/// Where agents come.
+#[derive(Clone, Debug)]
+pub(crate) struct Api {
+    pub(crate) address: SocketAddr,
+    /// The relay's key, as agents are told it.
+    pub(crate) key: String,
 }
 
 impl Chain {

@@ -22,6 +22,7 @@ pub(super) fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
         row: Row::Haproxy,
         entrance,
         host: origin::NAME.to_owned(),
+        api: None,
         relay: Some(process::spawn(place.relay_side(command), folder)),
         agent: None,
         _ports: vec![port],

@@ -6,13 +6,13 @@ use e2e::poll::eventually;
 use e2e::process::{self, folder};
 use e2e::transport::Over;
 
-use super::chain::Chain;
+use super::chain::{Api, Chain};
 use crate::origin::Origin;
 use crate::place::Place;
 use crate::row::Row;
 
 /// How many connections serve together over HTTP/2.
-const POOL: usize = 4;
+pub(crate) const POOL: usize = 4;
 
 pub(super) async fn start(row: Row, place: &Place, origin: &Origin) -> Chain {
     let congestion: &[&str] = match row {
@@ -43,6 +43,10 @@ pub(super) async fn start(row: Row, place: &Place, origin: &Origin) -> Chain {
         row,
         entrance: server.visitors(),
         host,
+        api: Some(Api {
+            address: server.api,
+            key: server.key,
+        }),
         relay: Some(server.process),
         agent: Some(client.process),
         _ports: vec![],

@@ -35,6 +35,7 @@ pub(super) fn start(place: &Place, origin: &Origin) -> Result<Chain, Missing> {
         row: Row::Rathole,
         entrance,
         host: origin::NAME.to_owned(),
+        api: None,
         relay: Some(process::spawn(
             place.relay_side(server),
             Arc::clone(&folder),

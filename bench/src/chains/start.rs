@@ -28,6 +28,7 @@ fn direct(origin: &Origin) -> Chain {
         row: Row::Direct,
         entrance: origin.tls,
         host: origin::NAME.to_owned(),
+        api: None,
         relay: None,
         agent: None,
         _ports: vec![],

@@ -60,9 +60,10 @@ pub(crate) fn download(chain: &Chain, place: &Place, path: &str, limit: Duration
 }
 
 /// An upload that runs.
-pub(crate) fn upload(chain: &Chain, place: &Place, file: &Path) -> Child {
-    let file = file.to_str().expect("UTF-8");
-    let arguments = ["-o", "/dev/null", "-H", "Expect:", "-T", file];
+pub(crate) fn upload(chain: &Chain, place: &Place, file: &Path, limit: Duration) -> Child {
+    let (file, limit) = (file.to_str().expect("UTF-8"), limit.as_secs().to_string());
+    let time = ["--max-time", &limit];
+    let arguments = [&time[..], &["-o", "/dev/null", "-H", "Expect:", "-T", file]].concat();
     run::spawn(curl(chain, place, &arguments, "up/big"))
 }
 

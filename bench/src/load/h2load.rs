@@ -7,14 +7,15 @@ use crate::chains::chain::Chain;
 use crate::origin;
 use crate::place::Place;
 
-/// So many visitors come at once; each counts when he has his answer. Gives how many did in a second.
+/// So many visitors come at once, from two threads, since one is slower than what it measures; each counts when he has his answer. Gives how many did in a second.
 pub(crate) async fn new_connections(chain: &Chain, place: &Place, visitors: usize) -> Option<f64> {
     let count = visitors.to_string();
     let mut command = Command::new("h2load");
-    command.args(["--h1", "-t1", "-n", &count, "-c", &count]);
+    command.args(["--h1", "-t2", "-n", &count, "-c", &count]);
     command.arg(format!("--connect-to={}", chain.entrance));
     command.arg(chain.url(origin::SMALL));
-    let said = run::output(run::spawn(place.relay_side(command))).await?;
+    let load = run::spawn(place.relay_side(command));
+    let said = run::output(load, chain.row, run::GRACE).await?;
     let all = format!("{count} done, {count} succeeded, 0 failed");
     if !said.contains(&all) {
         let line = said.lines().find(|line| line.starts_with("requests:"));

@@ -7,8 +7,10 @@ use e2e::tools;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// No load takes longer.
-const LIMIT: Duration = Duration::from_secs(180);
+use crate::row::Row;
+
+/// Within this after its own time a load has ended, or it hangs.
+pub(crate) const GRACE: Duration = Duration::from_secs(60);
 
 /// Starts it, its output kept. Dropping it kills it.
 pub(crate) fn spawn(mut command: Command) -> Child {
@@ -22,17 +24,19 @@ pub(crate) fn spawn(mut command: Command) -> Child {
     started.unwrap_or_else(|error| panic!("{:?}: {error}", command.as_std()))
 }
 
-/// What it wrote to standard output; `None` and a word on standard error if it failed.
-pub(crate) async fn output(child: Child) -> Option<String> {
-    let output = match timeout(LIMIT, child.wait_with_output()).await {
+/// What it wrote to standard output; `None` and a word on standard error if it failed, or has not ended
+/// within `limit`. `row` is whom it visits.
+pub(crate) async fn output(child: Child, row: Row, limit: Duration) -> Option<String> {
+    let output = match timeout(limit, child.wait_with_output()).await {
         Ok(output) => output.expect("is a child"),
         Err(_) => {
-            eprintln!("a load has not ended within {LIMIT:?}");
+            eprintln!("{}: a load has not ended within {limit:?}", row.key());
             return None;
         }
     };
     if !output.status.success() {
-        eprintln!("{}: {}", output.status, tools::errors(&output));
+        let (status, errors) = (output.status, tools::errors(&output));
+        eprintln!("{}: {status}: {errors}", row.key());
         return None;
     }
     Some(tools::text(&output))

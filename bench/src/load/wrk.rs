@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use super::run;
 use crate::chains::chain::Chain;
 use crate::place::Place;
+use crate::row::Row;
 
 /// What wrk is to say at the end, in one line: its own report rounds.
 const SCRIPT: &str = r#"
@@ -50,6 +51,8 @@ pub(crate) struct Crowd {
 #[derive(Debug)]
 pub(crate) struct Wrk {
     child: Child,
+    row: Row,
+    time: Duration,
     _script: Arc<TempDir>,
 }
 
@@ -67,13 +70,15 @@ pub(crate) fn start(chain: &Chain, place: &Place, path: &str, crowd: Crowd) -> W
     command.env("PAUSE_MS", crowd.pause.as_millis().to_string());
     Wrk {
         child: run::spawn(command),
+        row: chain.row,
+        time: crowd.time,
         _script: folder,
     }
 }
 
 /// Waits for the end; `None` if wrk failed.
 pub(crate) async fn seen(wrk: Wrk) -> Option<Seen> {
-    let said = run::output(wrk.child).await?;
+    let said = run::output(wrk.child, wrk.row, wrk.time + run::GRACE).await?;
     let seen = figures(&said);
     if seen.is_none() {
         eprintln!("wrk: {said}");

@@ -13,6 +13,8 @@
 
 use std::process::ExitCode;
 
+use e2e::pages;
+
 use crate::story::Bar::{AfterBack, NobodyFails, NobodyIsCut, Outage};
 use crate::story::{Bar, Story};
 
@@ -27,7 +29,9 @@ mod stage;
 mod story;
 mod table;
 mod ways;
-mod written;
+
+/// Of its marks in README.md.
+const NAME: &str = "chaos";
 
 /// Where the network or the relay itself is away, its time counts from when it is back.
 const BACK: &[Bar] = &[AfterBack(10)];
@@ -171,7 +175,7 @@ fn main() -> ExitCode {
     }
     if wanted.is_none() {
         // Better now than after all stories.
-        written::find_places();
+        pages::find_place(NAME);
     }
     let played = played::all(&stories);
     let table = table::markdown(&played);
@@ -184,7 +188,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     if wanted.is_none() {
-        written::write(&table, &chart::svg(&played));
+        pages::write(NAME, &table, &[("chaos.svg", chart::svg(&played))]);
     }
     ExitCode::SUCCESS
 }
