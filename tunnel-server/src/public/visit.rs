@@ -100,7 +100,7 @@ async fn arrive(
 
 /// Takes in what the visitor wants, and serves or refuses him.
 async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
-    // Apart: who stays does not pay for the room that coming takes.
+    // Apart, as all that follows: who stays pays for the room that staying takes, and for no other.
     let receiving = Box::pin(receive(&mut visitor, deadline, state));
     match state.shutdown.run_until_cancelled(receiving).await {
         Some(Reception::Pass(delivery)) => {
@@ -109,9 +109,8 @@ async fn converse(mut visitor: Visitor, deadline: Instant, state: &Arc<State>) {
                 who,
                 here: _here,
             } = visitor;
-            Course::begin(who, delivery.label, delivery.hello, state)
-                .run(connection, delivery.passage)
-                .await;
+            let course = Course::begin(who, delivery.label, delivery.hello, state);
+            Box::pin(course.run(connection, delivery.passage)).await;
         }
         Some(Reception::Api(hello)) => {
             debug!("an agent comes through the public port");
