@@ -52,16 +52,19 @@ pub(crate) async fn serve(read: Bytes, tcp: TcpStream, address: SocketAddr, stat
         return;
     }
     socket::prepare(&tcp, state.congestion);
-    let establishing = async {
+    // Apart, as what follows: an agent stays for long, and pays for the room that staying takes.
+    let establishing = Box::pin(async {
         wait_for_turn(&tcp, &read, address, &state).await?;
         establish(Replay::new(read, tcp), &state).await
-    };
+    });
     let established = match state.shutdown.run_until_cancelled(establishing).await {
         Some(established) => established,
         None => return,
     };
     match established {
-        Ok((connection, proven)) => session::serve(&connection, proven, address, &state).await,
+        Ok((connection, proven)) => {
+            Box::pin(session::serve(&connection, proven, address, &state)).await;
+        }
         Err(why) => debug!(%address, "no tunnel: {why}"),
     }
 }

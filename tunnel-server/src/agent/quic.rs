@@ -33,7 +33,8 @@ pub(crate) async fn serve(
     let Ok(permit) = permits.try_acquire() else {
         return debug!(%address, "no tunnel: too many handshakes at once");
     };
-    let handshake = async { incoming.accept()?.await };
+    // Apart, as what follows: an agent stays for long, and pays for the room that staying takes.
+    let handshake = Box::pin(async { incoming.accept()?.await });
     let handshake = timeout(state.timeouts.quic.handshake, handshake);
     let connection = match state.shutdown.run_until_cancelled(handshake).await {
         Some(Ok(Ok(connection))) => connection,
@@ -46,7 +47,7 @@ pub(crate) async fn serve(
     let proven = proven.map(|(main, exporter)| Proven { main, exporter });
     let connection = Connection::Quic(connection);
     match proven {
-        Some(proven) => session::serve(&connection, proven, address, &state).await,
+        Some(proven) => Box::pin(session::serve(&connection, proven, address, &state)).await,
         None => connection.close(Code::Protocol),
     }
 }

@@ -53,8 +53,8 @@ pub(super) struct Proven {
 /// Everything after the handshake, until the connection should be closed. Says with which code.
 async fn attend(connection: &Connection, proven: Proven, state: &Arc<State>) -> Code {
     let talking = async {
-        match timeout(state.timeouts.hello, greet(connection)).await {
-            Ok(Ok(greeting)) => serve_agent(connection, proven, greeting, state).await,
+        match timeout(state.timeouts.hello, Box::pin(greet(connection))).await {
+            Ok(Ok(greeting)) => Box::pin(serve_agent(connection, proven, greeting, state)).await,
             // Anybody can get as far as here, and is no event.
             Ok(Err(error)) => {
                 debug!("no tunnel: {error}");
@@ -92,7 +92,7 @@ async fn serve_agent(
     let is_notable = presence.is_notable();
     drop(presence);
     if let Err(SessionError::Refused(refused)) = &talked {
-        tell_refusal(connection, mouth, refused.clone(), state).await;
+        Box::pin(tell_refusal(connection, mouth, refused.clone(), state)).await;
     }
     tell_end(&talked, connection, is_notable, state);
     talked.unwrap_or_else(|error| error.code())

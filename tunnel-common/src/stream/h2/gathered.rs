@@ -4,13 +4,14 @@
 //! answers of other visits are next. While [`Gathering::hold`] is in force a flush only takes note; whoever
 //! drives the connection lets go, and polls h2 once more, whose turn ends with a flush.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::{io, iter};
 
-use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
+use bytes::{Buf as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is gathered at most: four full TLS records. More is written at once.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -38,10 +39,12 @@ impl Gathering {
     }
 }
 
-/// A byte stream whose writes are gathered.
+/// A byte stream whose writes are gathered. What it has room for it gives back when all is written: many
+/// connections stand still.
 #[derive(Debug)]
 pub(super) struct Gathered<T> {
-    inner: BufWriter<T>,
+    inner: T,
+    gathered: BytesMut,
     gathering: Gathering,
 }
 
@@ -50,7 +53,8 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
     pub(super) fn new(inner: T) -> (Self, Gathering) {
         let gathering = Gathering::default();
         let gathered = Self {
-            inner: BufWriter::with_capacity(BUFFER_BYTES, inner),
+            inner,
+            gathered: BytesMut::new(),
             gathering: gathering.clone(),
         };
         (gathered, gathering)
@@ -58,7 +62,38 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
 
     /// Whether what is written now is not gathered: h2 writes its first bytes before anybody drives it.
     fn passes_on(&self) -> bool {
-        !self.gathering.0.holds.load(Ordering::Relaxed) && self.inner.buffer().is_empty()
+        !self.gathering.0.holds.load(Ordering::Relaxed) && self.gathered.is_empty()
+    }
+
+    /// Writes all that was gathered.
+    fn poll_write_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.gathered.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.gathered))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.gathered.advance(written);
+        }
+        self.gathered = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gathers these, once there is room for one more byte.
+    fn poll_gather<'a>(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: impl Iterator<Item = &'a [u8]>,
+    ) -> Poll<io::Result<usize>> {
+        if self.gathered.len() >= BUFFER_BYTES {
+            ready!(self.poll_write_gathered(cx))?;
+        }
+        let before = self.gathered.len();
+        for slice in slices {
+            let room = BUFFER_BYTES - self.gathered.len();
+            self.gathered
+                .extend_from_slice(&slice[..slice.len().min(room)]);
+        }
+        Poll::Ready(Ok(self.gathered.len() - before))
     }
 }
 
@@ -79,8 +114,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.passes_on() {
-            true => Pin::new(self.inner.get_mut()).poll_write(cx, bytes),
-            false => Pin::new(&mut self.inner).poll_write(cx, bytes),
+            true => Pin::new(&mut self.inner).poll_write(cx, bytes),
+            false => self.poll_gather(cx, iter::once(bytes)),
         }
     }
 
@@ -90,26 +125,28 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathered<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.passes_on() {
-            true => Pin::new(self.inner.get_mut()).poll_write_vectored(cx, slices),
-            false => Pin::new(&mut self.inner).poll_write_vectored(cx, slices),
+            true => Pin::new(&mut self.inner).poll_write_vectored(cx, slices),
+            false => self.poll_gather(cx, slices.iter().map(|slice| &**slice)),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flags = &self.gathering.0;
         if flags.holds.load(Ordering::Relaxed) {
-            let is_empty = self.inner.buffer().is_empty();
+            let is_empty = self.gathered.is_empty();
             flags.is_owed.fetch_or(!is_empty, Ordering::Relaxed);
             return Poll::Ready(Ok(()));
         }
+        ready!(self.poll_write_gathered(cx))?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_gathered(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
