@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::{io, iter};
 
-use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is gathered at most: four full TLS records. More is written at once.
@@ -39,12 +38,14 @@ impl Gathering {
     }
 }
 
-/// A byte stream whose writes are gathered. What it has room for it gives back when all is written: many
-/// connections stand still.
+/// A byte stream whose writes are gathered. The room for that it gives back at the first turn that needs none:
+/// many connections stand still.
 #[derive(Debug)]
 pub(super) struct Gathered<T> {
     inner: T,
-    gathered: BytesMut,
+    gathered: Vec<u8>,
+    /// Of these, what is written already.
+    written: usize,
     gathering: Gathering,
 }
 
@@ -54,7 +55,8 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
         let gathering = Gathering::default();
         let gathered = Self {
             inner,
-            gathered: BytesMut::new(),
+            gathered: vec![],
+            written: 0,
             gathering: gathering.clone(),
         };
         (gathered, gathering)
@@ -67,14 +69,19 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
 
     /// Writes all that was gathered.
     fn poll_write_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.gathered.is_empty() {
-            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.gathered))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.gathered.advance(written);
+        if self.gathered.is_empty() {
+            self.gathered = vec![];
+            return Poll::Ready(Ok(()));
         }
-        self.gathered = BytesMut::new();
+        while self.written < self.gathered.len() {
+            let rest = &self.gathered[self.written..];
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
+        }
+        self.gathered.clear();
+        self.written = 0;
         Poll::Ready(Ok(()))
     }
 
