@@ -16,6 +16,9 @@ use super::frame::Frame;
 /// The longest frame: room for hundreds of endpoints, and no more than a peer may make us hold.
 pub const MAX_FRAME_BYTES: usize = 64 * 1024;
 
+/// What each half holds room for to begin with, in bytes: most frames fit, and most agents say nothing.
+const ROOM: usize = 512;
+
 /// Why a control stream is of no more use.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -64,7 +67,7 @@ pub struct ControlReader<R>(FramedRead<R, LengthDelimitedCodec>);
 impl<R: AsyncRead + Unpin> ControlReader<R> {
     /// Reads frames from `stream`.
     pub fn new(stream: R) -> Self {
-        Self(FramedRead::new(stream, codec()))
+        Self(FramedRead::with_capacity(stream, codec(), ROOM))
     }
 
     /// The next frame; `None` at the stream's end. One that this version does not know is
@@ -91,7 +94,7 @@ pub struct ControlWriter<W>(FramedWrite<W, LengthDelimitedCodec>);
 impl<W: AsyncWrite + Unpin> ControlWriter<W> {
     /// Writes frames to `stream`.
     pub fn new(stream: W) -> Self {
-        Self(FramedWrite::new(stream, codec()))
+        Self(FramedWrite::with_capacity(stream, codec(), ROOM))
     }
 
     /// Sends one frame. After a cancelled call what is left of it goes out before the next.
