@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use e2e::netsim::{Line, line};
 use e2e::poll::pass;
+use futures_util::future::join_all;
 
 use crate::book::Book;
 use crate::chains::chain::Chain;
@@ -45,45 +46,69 @@ enum What {
 }
 
 /// Measures all rows in all weathers, each figure on a line and a tunnel of its own: one that has carried
-/// something has learned from it.
+/// something has learned from it. Two lines at a time, which leave the machine idle enough.
 pub(crate) async fn measure(settings: &Settings, book: &mut Book) {
     let weathers = Weather::ALL.into_iter();
+    let rows: Vec<_> = ROWS
+        .into_iter()
+        .filter(|row| settings.has_row(*row))
+        .collect();
     for weather in weathers.filter(|weather| settings.has_figure(weather.key())) {
-        for row in ROWS.into_iter().filter(|row| settings.has_row(*row)) {
-            println!("line: {}, {}", weather.name(), row.key());
-            for what in [What::Download, What::Alone, What::Beside] {
-                let Some(line) = line_in(weather) else { return };
-                let place = Place::Line(Arc::new(line));
-                let origin = origin::start(&place);
-                match start(row, &place, &origin).await {
-                    Ok(chain) => one(what, &chain, &place, weather, book).await,
-                    Err(missing) => println!("{}: {} is not installed", row.key(), missing.0),
+        println!("line: {}", weather.name());
+        for what in [What::Download, What::Alone, What::Beside] {
+            for pair in rows.chunks(2) {
+                let lines = pair.iter().map(|row| on_a_line(what, *row, weather));
+                for (row, seen) in pair.iter().zip(join_all(lines).await) {
+                    for (metric, value) in seen {
+                        book.enter(*row, metric, 0, value);
+                    }
                 }
             }
         }
     }
 }
 
-async fn one(what: What, chain: &Chain, place: &Place, weather: Weather, book: &mut Book) {
-    let mut enter = |metric: Metric, value| book.enter(chain.row, metric, 0, value);
+/// What was seen of one row.
+type Seen = Vec<(Metric, Option<f64>)>;
+
+async fn on_a_line(what: What, row: Row, weather: Weather) -> Seen {
+    let Some(line) = line_in(weather) else {
+        return vec![];
+    };
+    let place = Place::Line(Arc::new(line));
+    let origin = origin::start(&place);
+    match start(row, &place, &origin).await {
+        Ok(chain) => one(what, &chain, &place, weather).await,
+        Err(missing) => {
+            println!("{}: {} is not installed", row.key(), missing.0);
+            vec![]
+        }
+    }
+}
+
+async fn one(what: What, chain: &Chain, place: &Place, weather: Weather) -> Seen {
     let download = |time| curl::download(chain, place, origin::BIG, time);
     let small = wrk::visit(chain, place, origin::PAGE, VISITORS, ASKING);
     match what {
         What::Download => {
             let moved = curl::moved(vec![download(TIME)]).await;
-            enter(Metric::LineDownload(weather), moved.map(Moved::megabits));
+            vec![(Metric::LineDownload(weather), moved.map(Moved::megabits))]
         }
         What::Alone => {
             let alone = small.await;
-            enter(Metric::LineP50(weather), alone.map(|seen| seen.p50));
-            enter(Metric::LineP99(weather), alone.map(|seen| seen.p99));
+            vec![
+                (Metric::LineP50(weather), alone.map(|seen| seen.p50)),
+                (Metric::LineP99(weather), alone.map(|seen| seen.p99)),
+            ]
         }
         What::Beside => {
             let _two = [(); 2].map(|()| download(HEAD_START + 2 * ASKING));
             pass(HEAD_START).await;
             let beside = small.await;
-            enter(Metric::BesideP50(weather), beside.map(|seen| seen.p50));
-            enter(Metric::BesideP99(weather), beside.map(|seen| seen.p99));
+            vec![
+                (Metric::BesideP50(weather), beside.map(|seen| seen.p50)),
+                (Metric::BesideP99(weather), beside.map(|seen| seen.p99)),
+            ]
         }
     }
 }

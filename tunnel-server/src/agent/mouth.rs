@@ -21,7 +21,8 @@ const RESERVED: usize = 16;
 /// The sending half of a control stream. Dropping it drops what has not been sent.
 #[derive(Debug)]
 pub(super) struct Mouth {
-    frames: Sender<Frame>,
+    /// Boxed: a channel keeps room for 32, and most are never used.
+    frames: Sender<Box<Frame>>,
     speaking: JoinSet<Result<(), SessionError>>,
 }
 
@@ -36,7 +37,9 @@ impl Mouth {
 
     /// Says `frame` as soon as what is before it has been said. Fails if too much is.
     pub(super) fn say(&self, frame: Frame) -> Result<(), SessionError> {
-        self.frames.try_send(frame).map_err(|_| SessionError::Deaf)
+        self.frames
+            .try_send(Box::new(frame))
+            .map_err(|_| SessionError::Deaf)
     }
 
     /// Whether an answer to the agent would find room.
@@ -68,7 +71,7 @@ impl Mouth {
 
 async fn speak(
     mut writer: ControlWriter<ControlSend>,
-    mut queue: Receiver<Frame>,
+    mut queue: Receiver<Box<Frame>>,
     patience: Duration,
 ) -> Result<(), SessionError> {
     while let Some(frame) = queue.recv().await {
