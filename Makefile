@@ -60,13 +60,9 @@ test: setup lint test-doc test-run ## set up, lint, build, run every test that i
 .PHONY: test-all
 test-all: test $(SLOW) ## `make test` and whatever is slow
 
-.PHONY: measure
-measure: build ## speed and memory of the release binaries on loopback, with nginx behind them
-	@scripts/measure
-
 # `make bench PARTS=loopback ROWS=haproxy,quic FIGURES=many,download ROUNDS=5` measures these alone.
 .PHONY: bench
-bench: setup build bench-peers ## ours against HAProxy, rathole and bore, on loopback and over a lossy line (root; 20 min)
+bench: setup build bench-peers ## ours against HAProxy, rathole and bore, on loopback and over a lossy line (root; 20 min and a build)
 	cargo build --release --locked -p bench
 	@$(RAISE_LIMITS); $(TARGET_DIR)/release/bench
 

@@ -57,6 +57,15 @@ pub(crate) enum Many {
 }
 
 impl Many {
+    /// Its name for people.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Agents(count) => format!("{count} agents"),
+            Self::Visitors(1) => "1 visitor".to_owned(),
+            Self::Visitors(count) => format!("{count} visitors"),
+        }
+    }
+
     fn key(self) -> String {
         match self {
             Self::Agents(count) => format!("agents_{count}"),

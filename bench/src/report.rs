@@ -9,12 +9,15 @@ use serde_json::{Map, Value, json};
 
 use crate::book::Book;
 use crate::goals;
-use crate::metric::Metric;
+use crate::metric::{Many, Metric};
 use crate::row::Row;
+use crate::scale;
 use crate::weather::Weather;
 
 /// Of the marks in README.md.
 const NAME: &str = "bench";
+/// How many agents there are, over either transport.
+const AGENTS: [u32; 5] = [100, 300, 600, 1_000, 5_000];
 const COMMAND: &str = "make bench";
 /// Where there is no figure.
 const NOTHING: &str = "–";
@@ -46,6 +49,7 @@ const LOOPBACK_ROWS: [Row; 6] = [
     Row::Rathole,
     Row::Bore,
 ];
+const SCALE_ROWS: [Row; 2] = [Row::Quic, Row::H2];
 const LINE_ROWS: [Row; 4] = [Row::Quic, Row::QuicCubic, Row::H2, Row::Rathole];
 
 /// Panics if README.md has no place for the tables: better before all is measured.
@@ -69,9 +73,10 @@ fn lines(book: &Book, machine: &str) -> String {
     format!(
         "`{COMMAND}` on {machine}; medians.\n\n\
          ![On loopback](docs/bench-loopback.svg)\n\n{}\n\
-         ![Over a lossy line](docs/bench-lossy.svg)\n\n{}\n{}\n",
+         ![Over a lossy line](docs/bench-lossy.svg)\n\n{}\n{}\n{}\n",
         table("on loopback", &LOOPBACK_ROWS, &loopback, book),
         table("over 100 Mbit/s", &LINE_ROWS, &line_figures(), book),
+        table("by the thousand", &SCALE_ROWS, &scale_figures(), book),
         goals::table(book),
     )
 }
@@ -92,6 +97,37 @@ fn line_figures() -> Vec<(Metric, String)> {
     figures.collect()
 }
 
+/// What grows with the number of agents and visitors, as people call it.
+fn scale_figures() -> Vec<(Metric, String)> {
+    let agents = AGENTS.map(Many::Agents).into_iter().flat_map(|many| {
+        [
+            (Metric::RelayMemory(many), "KiB of the relay for each"),
+            (
+                Metric::Coming(many),
+                "ms of the relay's CPU for each that comes",
+            ),
+            (
+                Metric::Cpu(many),
+                "µs of it in a second for each that stays",
+            ),
+            (Metric::P99(many), "p99 of 64 visitors of another agent, ms"),
+        ]
+        .map(|(metric, what)| (metric, format!("{}: {what}", many.name())))
+    });
+    let visitors = scale::VISITORS.map(Many::Visitors).into_iter();
+    let visitors = visitors.flat_map(|many| {
+        [
+            (Metric::RelayMemory(many), "KiB of the relay for each"),
+            (Metric::AgentMemory(many), "KiB of the agent for each"),
+            (Metric::Cpu(many), "µs of relay and agent for a request"),
+            (Metric::Rate(many), "requests/s"),
+            (Metric::P99(many), "p99, ms"),
+        ]
+        .map(|(metric, what)| (metric, format!("{}: {what}", many.name())))
+    });
+    agents.chain(visitors).collect()
+}
+
 fn table(head: &str, rows: &[Row], figures: &[(Metric, String)], book: &Book) -> String {
     let names: Vec<_> = rows.iter().map(|row| row.name()).collect();
     let mut table = format!(
@@ -100,8 +136,12 @@ fn table(head: &str, rows: &[Row], figures: &[(Metric, String)], book: &Book) ->
         "---|".repeat(rows.len())
     );
     for (metric, what) in figures {
-        let seen = rows.iter().map(|row| book.spread(*row, *metric));
+        let seen: Vec<_> = rows.iter().map(|row| book.spread(*row, *metric)).collect();
+        if seen.iter().all(Option::is_none) {
+            continue;
+        }
         let cells: Vec<_> = seen
+            .into_iter()
             .map(|seen| seen.map_or_else(|| NOTHING.to_owned(), |seen| figure(seen.median)))
             .collect();
         // A String takes everything.

@@ -14,8 +14,9 @@
 //!   behind 20 ms at most, and where there is more room each round finds more, until it is Startup again.
 //! * Probe: less than the path holds, so that the queue drains and the round trip shows.
 //!
-//! A loss alone says nothing: only when many packets of a round trip are lost, what was delivered of it is
-//! believed, and nothing older. Of bytes, rates are by the second, and windows what may be under way.
+//! A loss alone says nothing, and neither does a mark (RFC 3168), of which quinn does not say how many there
+//! were: only when many packets of a round trip are lost, what was delivered of it is believed, and nothing
+//! older. All sizes are in bytes, and rates in bytes by the second.
 
 mod aggregation;
 mod round;
@@ -35,22 +36,22 @@ use self::round::{Round, Seen};
 
 /// What a connection begins with, before anything is known of its path: what quinn's own BBR takes.
 const INITIAL_WINDOW: u64 = 240_000;
-/// Packets that may always be under way, so that acknowledgements come (draft, 4.2.3.4: MinPipeCwnd).
+/// Packets that may always be under way, so that acknowledgements come (the draft's MinPipeCwnd).
 const LEAST_PACKETS: u64 = 4;
 /// Packets that a window holds beyond the model. They make equals of connections that share a path: to each the
 /// same, whatever it has.
 const EXTRA_PACKETS: u64 = 8;
-/// How many rounds the most that was delivered counts (draft, 2.5: MaxBwFilterLen is two cycles).
+/// How many rounds the most that was delivered counts (Linux's BBR remembers as many).
 const REMEMBERED_ROUNDS: usize = 10;
 /// Startup's window is at most so many times what the path seems to hold: it doubles with each round.
 const STARTUP_GAIN: f64 = 2.0;
-/// What more than the path holds is tried for a round in each cycle (draft, 4.3.3: ProbeBW_UP).
+/// What more than the path holds is tried for a round in each cycle (the draft's ProbeBW_UP).
 const TRY_GAIN: f64 = 1.25;
 const CYCLE_ROUNDS: u8 = 8;
 /// And what stays in the queue in the other rounds, if that is less.
 const STANDING_QUEUE: Duration = Duration::from_millis(20);
 const PROBE_GAIN: f64 = 0.75;
-/// Startup ends when for so many rounds not this much more was delivered (draft, 4.3.1.2).
+/// Startup ends when for so many rounds not this much more was delivered (the draft's full pipe).
 const STARTUP_GROWTH: f64 = 1.25;
 const ROUNDS_WITHOUT_GROWTH: u8 = 3;
 /// Or when so many acknowledgements in a row took longer than the shortest by an eighth, within these limits: a
@@ -61,8 +62,9 @@ const QUEUE_AT_MOST: Duration = Duration::from_millis(16);
 /// It begins anew when in so many rounds in a row this much more was delivered than ever before.
 const RISE: f64 = 1.15;
 const RISES: u8 = 2;
-/// How long the shortest round trip is believed (draft, 2.14: MinRTTFilterLen).
+/// How long the shortest round trip is believed (the draft's MinRTTFilterLen).
 const MIN_RTT_LIFE: Duration = Duration::from_secs(10);
+
 /// Makes the congestion control of each path.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct BbrConfig;
@@ -106,8 +108,8 @@ enum Phase {
         rises: u8,
     },
     Probe {
-        rounds: u8,
-        shortest: Option<Duration>,
+        /// A round of it is over, and with it the queue.
+        is_drained: bool,
     },
 }
 
@@ -195,7 +197,7 @@ impl Bbr {
             self.delivered.clear();
         }
         // What came while there was little to send is a lower bound, and no more.
-        if !seen.is_idle || seen.rate > most {
+        if !seen.is_idle || seen.is_lossy || seen.rate > most {
             if self.delivered.len() == REMEMBERED_ROUNDS {
                 self.delivered.pop_front();
             }
@@ -207,13 +209,9 @@ impl Bbr {
 
     fn next_phase(&mut self, seen: Seen, most: f64, now: Instant) -> Phase {
         match self.phase {
-            Phase::Probe { rounds: 0, .. } => Phase::Probe {
-                rounds: 1,
-                shortest: None,
-            },
-            Phase::Probe { shortest, .. } => {
-                let shortest = shortest.map_or(seen.rtt, |known| known.min(seen.rtt));
-                (self.min_rtt, self.min_rtt_at) = (Some(shortest), now);
+            Phase::Probe { is_drained: false } => Phase::Probe { is_drained: true },
+            Phase::Probe { is_drained: true } => {
+                (self.min_rtt, self.min_rtt_at) = (Some(seen.rtt), now);
                 Phase::CRUISE
             }
             phase if seen.is_idle => phase,
@@ -232,10 +230,9 @@ impl Bbr {
                     rounds_without_growth,
                 },
             },
-            Phase::Cruise { .. } if now - self.min_rtt_at > MIN_RTT_LIFE => Phase::Probe {
-                rounds: 0,
-                shortest: None,
-            },
+            Phase::Cruise { .. } if now - self.min_rtt_at > MIN_RTT_LIFE => {
+                Phase::Probe { is_drained: false }
+            }
             Phase::Cruise { round, rises } => {
                 let rises = match seen.rate >= most * RISE {
                     true => rises + 1,

@@ -1,7 +1,7 @@
 //! How far acknowledgements come in lumps: radio links and busy hosts gather them.
 //!
 //! What arrives in a lump beyond the path's rate must be in the window as well, or the path stands still until
-//! the next lump (draft, 4.5.4: extra_acked).
+//! the next lump (the draft's extra_acked).
 
 use std::time::Instant;
 
