@@ -71,7 +71,7 @@ fn goals() -> Vec<Goal> {
         Seen::Ratio(Metric::CpuPerConnection, Row::Haproxy),
         Bar::AtMost(0.65),
     ));
-    for (row, count, bar) in [(Row::Quic, 1_000, 64.0), (Row::H2, 300, 128.0)] {
+    for (row, count, bar) in [(Row::Quic, 1_000, 64.0), (Row::H2, 240, 128.0)] {
         let memory = Seen::Figure(Metric::RelayMemory(Many::Agents(count)));
         let what = "idle agent on the relay, KiB";
         goals.push(Goal::new(what, row, memory, Bar::AtMost(bar)));

@@ -17,7 +17,7 @@ use crate::weather::Weather;
 /// Of the marks in README.md.
 const NAME: &str = "bench";
 /// How many agents there are, over either transport.
-const AGENTS: [u32; 5] = [100, 300, 600, 1_000, 5_000];
+const AGENTS: [u32; 5] = [50, 100, 240, 1_000, 5_000];
 const COMMAND: &str = "make bench";
 /// Where there is no figure.
 const NOTHING: &str = "–";
