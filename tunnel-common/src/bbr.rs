@@ -260,10 +260,11 @@ impl Bbr {
             Phase::Startup { .. } if is_idle => self.window,
             Phase::Startup { .. } => {
                 let most = self.path_holds(STARTUP_GAIN).max(INITIAL_WINDOW) + extra;
-                (self.window + acked).min(most).max(self.window.min(most))
+                (self.window + acked).min(most)
             }
-            Phase::Cruise { round: 0, .. } => self.path_holds(TRY_GAIN) + extra,
-            Phase::Cruise { rises: 1.., .. } => self.path_holds(TRY_GAIN) + extra,
+            Phase::Cruise { round: 0, .. } | Phase::Cruise { rises: 1.., .. } => {
+                self.path_holds(TRY_GAIN) + extra
+            }
             Phase::Cruise { .. } => {
                 let queue = (self.rate() * STANDING_QUEUE.as_secs_f64()) as u64;
                 let most = self.path_holds(TRY_GAIN);
