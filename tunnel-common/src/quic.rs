@@ -156,12 +156,7 @@ pub fn receive_packets(endpoint: &mut EndpointConfig, largest: u16) {
 
 #[cfg(target_os = "linux")]
 fn route_mtu(address: SocketAddr) -> io::Result<u32> {
-    let any: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = UdpSocket::bind(any)?;
-    socket.connect(address)?;
+    let socket = connected(address)?;
     let mtu = match address {
         SocketAddr::V4(_) => sockopt::ip_mtu(&socket),
         SocketAddr::V6(_) => sockopt::ipv6_mtu(&socket),
@@ -212,6 +207,21 @@ pub fn exporter(connection: &quinn::Connection) -> Option<Exporter> {
 /// A QUIC integer; what does not fit becomes the largest.
 pub fn var_int(value: u64) -> VarInt {
     VarInt::from_u64(value).unwrap_or(VarInt::MAX)
+}
+
+/// Where a socket is to be bound that leads to `address`, from whatever address and port of ours.
+pub fn any_towards(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+/// A socket by which the kernel tells of the route to `address`. Sends nothing.
+pub fn connected(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(any_towards(address))?;
+    socket.connect(address)?;
+    Ok(socket)
 }
 
 /// Binds a UDP socket with large buffers. An unspecified IPv6 address takes IPv4 in as well.

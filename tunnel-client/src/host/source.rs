@@ -1,16 +1,13 @@
 //! The addresses of this host, as far as the system tells without being asked for all of them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use tunnel_common::quic;
 
 /// From which address this host would send to `remote` now; `None` without a route. Sends nothing.
 pub(crate) fn source(remote: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = match remote {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(remote).ok()?;
+    let socket = quic::connected(remote).ok()?;
     Some(socket.local_addr().ok()?.ip())
 }
 

@@ -1,18 +1,14 @@
 //! UDP sockets towards the relay.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 
 use quinn::Endpoint;
 use tunnel_common::quic;
 
 /// A socket that sends from wherever the route to `address` begins, for each packet anew.
 pub(super) fn towards(address: SocketAddr) -> io::Result<UdpSocket> {
-    let any: IpAddr = match address {
-        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    quic::bind_udp(SocketAddr::new(any, 0))
+    quic::bind_udp(quic::any_towards(address))
 }
 
 /// Moves the connections of `endpoint`, which lead to `address`, to a new socket: they ask at once over
