@@ -1,4 +1,4 @@
-//! Agents by the thousand, in a process of their own: `bench agents COUNT TRANSPORT RELAY KEY`.
+//! Agents by the thousand, in a process of their own: `bench agents COUNT ROW RELAY KEY`.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -15,6 +15,7 @@ use tunnel_common::process::raise_descriptor_limit;
 
 use crate::chains::chain::Api;
 use crate::chains::ours::POOL;
+use crate::row::Row;
 
 /// What the first argument is.
 pub(crate) const COMMAND: &str = "agents";
@@ -34,9 +35,9 @@ pub(crate) struct Herd {
 }
 
 /// Starts so many agents, and waits until all serve; `None` and a word on standard error if they do not.
-pub(crate) async fn herd(count: usize, over: Over, relay: &Api) -> Option<Herd> {
+pub(crate) async fn herd(count: usize, row: Row, relay: &Api) -> Option<Herd> {
     let mut command = Command::new(std::env::current_exe().expect("has a name"));
-    command.args([COMMAND, &count.to_string(), name(over)]);
+    command.args([COMMAND, &count.to_string(), row.key()]);
     command.args([&relay.address.to_string(), &relay.key]);
     command
         .stdin(Stdio::piped())
@@ -53,24 +54,18 @@ pub(crate) async fn herd(count: usize, over: Over, relay: &Api) -> Option<Herd> 
     }
 }
 
-fn name(over: Over) -> &'static str {
-    match over {
-        Over::Quic => "quic",
-        Over::H2 => "h2",
-    }
-}
-
 /// Runs agents as the arguments say, until standard input ends.
-pub(crate) async fn run(arguments: &[&str]) -> Result<(), String> {
-    let [count, over, api, key] = arguments else {
-        return Err(format!("{COMMAND} COUNT TRANSPORT RELAY KEY"));
+pub(crate) async fn run(arguments: &[String]) -> Result<(), String> {
+    let [count, row, api, key] = arguments else {
+        return Err(format!("{COMMAND} COUNT ROW RELAY KEY"));
     };
     let wrong = |what: &str| format!("{COMMAND}: {what}?");
     let count: usize = count.parse().map_err(|_| wrong(count))?;
-    let (over, handshakes) = match *over {
-        "quic" => (Over::Quic, 1),
-        "h2" => (Over::H2, POOL),
-        _ => return Err(wrong(over)),
+    let over = Row::ALL.into_iter().find(|known| known.key() == row);
+    let over = over.ok_or_else(|| wrong(row))?.over();
+    let handshakes = match over {
+        Over::Quic => 1,
+        Over::H2 => POOL,
     };
     let api: SocketAddr = api.parse().map_err(|_| wrong(api))?;
     let key: KeyFingerprint = key.parse().map_err(|_| wrong(key))?;

@@ -17,7 +17,8 @@ use crate::place::Place;
 use crate::row::Row;
 use crate::settings::Settings;
 
-const ROWS: [Row; 6] = [
+/// What it measures, in the order of the tables.
+pub(crate) const ROWS: [Row; 6] = [
     Row::Direct,
     Row::Haproxy,
     Row::Quic,
@@ -186,15 +187,9 @@ async fn idle(chain: &Chain, place: &Place, book: &mut Book) {
     };
     let _visitors = wrk::start(chain, place, origin::SMALL, crowd);
     pass(IDLE_LOOK).await;
-    let each = |now: f64, before: f64| (now - before) / 1024.0 / IDLE as f64;
-    let metrics = [Metric::IdleRelay, Metric::IdleAgent];
-    for (metric, (now, before)) in metrics
-        .into_iter()
-        .zip(chain.memory().into_iter().zip(before))
-    {
-        let value = now.zip(before).map(|(now, before)| each(now, before));
-        book.enter(chain.row, metric, 0, value);
-    }
+    let [relay, agent] = chain.grown(before, IDLE);
+    book.enter(chain.row, Metric::IdleRelay, 0, relay);
+    book.enter(chain.row, Metric::IdleAgent, 0, agent);
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ use crate::row::Row;
 use crate::settings::Settings;
 use crate::weather::Weather;
 
-const ROWS: [Row; 4] = [Row::Quic, Row::QuicCubic, Row::H2, Row::Rathole];
+/// What it measures, in the order of the tables.
+pub(crate) const ROWS: [Row; 4] = [Row::Quic, Row::QuicCubic, Row::H2, Row::Rathole];
 const BITS_PER_SECOND: u64 = 100_000_000;
 /// Who stay and ask again and again.
 const VISITORS: usize = 64;

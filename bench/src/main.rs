@@ -30,15 +30,10 @@ use crate::settings::Settings;
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
-    if let [herd::COMMAND, rest @ ..] =
-        &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
-    {
-        return ended(herd::run(rest).await);
-    }
-    ended(measure().await)
-}
-
-fn ended(done: Result<(), String>) -> ExitCode {
+    let done = match arguments.split_first() {
+        Some((command, rest)) if command == herd::COMMAND => herd::run(rest).await,
+        _ => measure().await,
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(mistake) => {

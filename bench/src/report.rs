@@ -1,5 +1,6 @@
 //! What a whole run leaves: tables for README.md, two charts, and all figures as JSON.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 
@@ -11,13 +12,11 @@ use crate::book::Book;
 use crate::goals;
 use crate::metric::{Many, Metric};
 use crate::row::Row;
-use crate::scale;
 use crate::weather::Weather;
+use crate::{loopback, lossy, scale};
 
 /// Of the marks in README.md.
 const NAME: &str = "bench";
-/// How many agents there are, over either transport.
-const AGENTS: [u32; 5] = [50, 100, 240, 1_000, 5_000];
 const COMMAND: &str = "make bench";
 /// Where there is no figure.
 const NOTHING: &str = "–";
@@ -41,17 +40,6 @@ const LOOPBACK: [(Metric, &str, bool); 16] = [
     (Metric::IdleRelay, "idle visitor on the relay, KiB", true),
     (Metric::IdleAgent, "idle visitor on the agent, KiB", true),
 ];
-const LOOPBACK_ROWS: [Row; 6] = [
-    Row::Direct,
-    Row::Haproxy,
-    Row::Quic,
-    Row::H2,
-    Row::Rathole,
-    Row::Bore,
-];
-const SCALE_ROWS: [Row; 2] = [Row::Quic, Row::H2];
-const LINE_ROWS: [Row; 4] = [Row::Quic, Row::QuicCubic, Row::H2, Row::Rathole];
-
 /// Panics if README.md has no place for the tables: better before all is measured.
 pub(crate) fn find_place() {
     pages::find_place(NAME);
@@ -74,9 +62,14 @@ fn lines(book: &Book, machine: &str) -> String {
         "`{COMMAND}` on {machine}; medians.\n\n\
          ![On loopback](docs/bench-loopback.svg)\n\n{}\n\
          ![Over a lossy line](docs/bench-lossy.svg)\n\n{}\n{}\n{}\n",
-        table("on loopback", &LOOPBACK_ROWS, &loopback, book),
-        table("over 100 Mbit/s", &LINE_ROWS, &line_figures(), book),
-        table("by the thousand", &SCALE_ROWS, &scale_figures(), book),
+        table("on loopback", &loopback::ROWS, &loopback, book),
+        table("over 100 Mbit/s", &lossy::ROWS, &line_figures(), book),
+        table(
+            "by the thousand",
+            &scale::AGENTS.map(|(row, _)| row),
+            &scale_figures(),
+            book
+        ),
         goals::table(book),
     )
 }
@@ -99,7 +92,11 @@ fn line_figures() -> Vec<(Metric, String)> {
 
 /// What grows with the number of agents and visitors, as people call it.
 fn scale_figures() -> Vec<(Metric, String)> {
-    let agents = AGENTS.map(Many::Agents).into_iter().flat_map(|many| {
+    let counts: BTreeSet<_> = scale::AGENTS
+        .into_iter()
+        .flat_map(|(_, counts)| counts)
+        .collect();
+    let agents = counts.into_iter().map(Many::Agents).flat_map(|many| {
         [
             (Metric::RelayMemory(many), "KiB of the relay for each"),
             (
@@ -163,7 +160,7 @@ fn figure(value: f64) -> String {
 fn loopback_chart(book: &Book) -> String {
     let charted = LOOPBACK.into_iter().filter(|(.., is_charted)| *is_charted);
     let figures = charted.map(|(metric, what, _)| (metric, what.to_owned()));
-    chart("On loopback", &LOOPBACK_ROWS[1..], figures, book)
+    chart("On loopback", &loopback::ROWS[1..], figures, book)
 }
 
 fn line_chart(book: &Book) -> String {
@@ -173,7 +170,7 @@ fn line_chart(book: &Book) -> String {
     };
     let figures = line_figures().into_iter();
     let figures = figures.filter(|(metric, _)| is_charted(metric));
-    chart("Over 100 Mbit/s", &LINE_ROWS, figures, book)
+    chart("Over 100 Mbit/s", &lossy::ROWS, figures, book)
 }
 
 fn chart(

@@ -1,5 +1,7 @@
 //! What is measured: one way for a visitor to reach nginx.
 
+use e2e::transport::Over;
+
 /// One way. Each is a row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Row {
@@ -29,6 +31,14 @@ impl Row {
         Self::Rathole,
         Self::Bore,
     ];
+
+    /// What a tunnel of ours is made of.
+    pub(crate) fn over(self) -> Over {
+        match self {
+            Self::H2 => Over::H2,
+            _ => Over::Quic,
+        }
+    }
 
     /// What people call it.
     pub(crate) fn name(self) -> &'static str {

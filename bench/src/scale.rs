@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use e2e::poll::pass;
-use e2e::transport::Over;
 
 use crate::book::Book;
 use crate::chains::chain::Chain;
@@ -20,7 +19,8 @@ use crate::settings::Settings;
 pub(crate) const VISITORS: [u32; 5] = [1, 10, 100, 1_000, 10_000];
 /// How many agents a relay has, over QUIC and over HTTP/2: there each has four connections, and of 20,000
 /// descriptors the relay's API port takes 1,000.
-const AGENTS: [(Row, [u32; 3]); 2] = [(Row::Quic, [100, 1_000, 5_000]), (Row::H2, [50, 100, 240])];
+pub(crate) const AGENTS: [(Row, [u32; 3]); 2] =
+    [(Row::Quic, [100, 1_000, 5_000]), (Row::H2, [50, 100, 240])];
 /// Until newcomers have settled: packets have their size, buffers are back.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How long those are watched who only stay.
@@ -66,16 +66,12 @@ async fn visitors(chain: &Chain, place: &Place, count: u32, book: &mut Book) {
     let visiting = wrk::start(chain, place, origin::SMALL, crowd);
     // All have come, and nobody has gone.
     pass(IDLE - IDLE / 4).await;
-    let now = chain.memory();
+    let [relay, agent] = chain.grown(before, count as usize);
     let seen = wrk::seen(visiting).await;
     let used = chain.processor_time() - used;
     let mut enter = |metric: Metric, value| book.enter(chain.row, metric, 0, value);
-    let each = |end: usize| {
-        let (now, before) = (now[end]?, before[end]?);
-        Some((now - before) / 1024.0 / f64::from(count))
-    };
-    enter(Metric::RelayMemory(many), each(0));
-    enter(Metric::AgentMemory(many), each(1));
+    enter(Metric::RelayMemory(many), relay);
+    enter(Metric::AgentMemory(many), agent);
     enter(Metric::Rate(many), seen.map(|seen| seen.rate));
     enter(Metric::P99(many), seen.map(|seen| seen.p99));
     let cost = seen.map(|seen| used.as_secs_f64() * 1e6 / seen.requests as f64);
@@ -93,15 +89,10 @@ async fn agents(
     let (Some(process), Some(api)) = (&chain.relay, &chain.api) else {
         return;
     };
-    let over = if chain.row == Row::H2 {
-        Over::H2
-    } else {
-        Over::Quic
-    };
     let (before, mut herds, mut here) = (process.resident_bytes(), vec![], 0);
     for count in counts {
         let (many, used) = (Many::Agents(count), process.processor_time());
-        let Some(more) = herd((count - here) as usize, over, api).await else {
+        let Some(more) = herd((count - here) as usize, chain.row, api).await else {
             return;
         };
         let came = process.processor_time() - used;

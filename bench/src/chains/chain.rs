@@ -47,6 +47,16 @@ impl Chain {
         [&self.relay, &self.agent].map(|process| process.as_ref().map(of))
     }
 
+    /// What each of so many has added to [`memory`](Self::memory) since, in KiB.
+    pub(crate) fn grown(&self, before: [Option<f64>; 2], many: usize) -> [Option<f64>; 2] {
+        let [relay, agent] = self.memory();
+        let each = |now: Option<f64>, before: Option<f64>| {
+            now.zip(before)
+                .map(|(now, before)| (now - before) / 1024.0 / many as f64)
+        };
+        [each(relay, before[0]), each(agent, before[1])]
+    }
+
     /// The URL of something that nginx has.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://{}:{}/{path}", self.host, self.entrance.port())

@@ -19,10 +19,7 @@ pub(super) async fn start(row: Row, place: &Place, origin: &Origin) -> Chain {
         Row::QuicCubic => &["--congestion", "cubic"],
         _ => &[],
     };
-    let over = match row {
-        Row::H2 => Over::H2,
-        _ => Over::Quic,
-    };
+    let over = row.over();
     let server = relay(place, congestion).await;
     let (api, local, pool) = (
         server.api.to_string(),
