@@ -31,6 +31,8 @@ struct Shared {
 /// What is left of the budget, as coarsely as windows follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Room {
+    /// The whole budget.
+    total: u64,
     /// Half of what is left, so that two connections can be filled at once; a power of two, so that
     /// it does not change with every booking.
     half: u64,
@@ -42,6 +44,7 @@ impl Room {
     fn new(total: u64, booked: u64) -> Self {
         let half = total.saturating_sub(booked) / 2;
         Self {
+            total,
             half: 1 << half.max(1).ilog2(),
             is_short: booked > total / 4,
         }
@@ -65,13 +68,13 @@ impl Carrier {
             Self::Quic => (quic::CONNECTION_WINDOW, 1),
             Self::H2 => (h2::CONNECTION_WINDOW.into(), h2::POOL.into()),
         };
-        (room.half / share).clamp(2 * self.stream_window(), largest)
+        (room.half / share).clamp(2 * self.stream_window(room.total), largest)
     }
 
-    /// The largest window of a stream.
-    fn stream_window(self) -> u64 {
+    /// The largest window of a stream, out of a budget of `total` bytes.
+    fn stream_window(self, total: u64) -> u64 {
         match self {
-            Self::Quic => quic::STREAM_WINDOW,
+            Self::Quic => quic::stream_window(Room::new(total, 0).half),
             Self::H2 => h2::MAX_STREAM_WINDOW.into(),
         }
     }
@@ -128,6 +131,7 @@ impl MemoryBudget {
         TunnelBudget {
             tunnel,
             limit: carrier.limit(self.0.total),
+            stream_window: carrier.stream_window(self.0.total),
             carrier,
             shared: self.0.clone(),
         }
@@ -238,6 +242,8 @@ pub struct TunnelBudget {
     carrier: Carrier,
     /// What it may have booked.
     limit: u64,
+    /// What one stream holds at the most.
+    stream_window: u64,
     shared: Arc<Shared>,
 }
 
@@ -254,9 +260,10 @@ impl TunnelBudget {
         }
     }
 
-    /// Books a stream that has stalled, at `bytes`, until the booking is dropped. Streams that
-    /// stalled earlier may be told to go for it, or this one itself.
+    /// Books a stream that has stalled, at `bytes` or what a stream holds at the most, until the
+    /// booking is dropped. Streams that stalled earlier may be told to go for it, or this one itself.
     pub fn book(&self, bytes: u64) -> Booking {
+        let bytes = bytes.min(self.stream_window);
         let notice = Arc::new(Notice::default());
         let mut ledger = self.shared.lock();
         let number = ledger.enter(self.tunnel, bytes, notice.clone());
@@ -353,6 +360,7 @@ impl Booking {
     /// Books more for it, if `bytes` are more: its window may have grown since. It stays in its
     /// place among those that stalled.
     pub fn raise(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.tunnel.stream_window);
         if bytes <= self.bytes {
             return;
         }

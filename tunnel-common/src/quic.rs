@@ -23,14 +23,19 @@ use crate::escape::Escaped;
 use crate::proof::{EXPORTER_LABEL, Exporter};
 use crate::wire::code::Code;
 
-/// What a peer may send ahead on one stream: 100 Mbit/s at 200 ms, while what was lost is sent again, twice if need
-/// be. Not more: a stream with over 1024 gaps ends its connection, and with 8 MiB it takes a path that loses a
-/// fifth of its packets at that speed.
-pub const STREAM_WINDOW: u64 = 8 * 1024 * 1024;
-/// What a peer may send ahead on all streams together: 32 full streams.
-pub const CONNECTION_WINDOW: u64 = 256 * 1024 * 1024;
-/// What we keep of our own until the peer has acknowledged it: four full streams. A question waits to be written
-/// while downloads fill it.
+/// What a peer may send ahead on one stream, at the most: 100 Mbit/s at 200 ms, while what was lost is sent again,
+/// twice if need be. Not more: a stream with over 1024 gaps ends its connection, and with 8 MiB it takes a path that
+/// loses a fifth of its packets at that speed.
+pub const MAX_STREAM_WINDOW: u64 = 8 * 1024 * 1024;
+/// And at the least, however little memory there is: 100 Mbit/s at 200 ms, while nothing is lost.
+pub const LEAST_STREAM_WINDOW: u64 = 4 * 1024 * 1024;
+/// What a peer may send ahead on all streams together, at the most.
+pub const CONNECTION_WINDOW: u64 = 512 * 1024 * 1024;
+/// So many streams fill a connection's window: with as many visitors who take less than comes for them, nobody's
+/// bytes come faster than theirs.
+const FULL_STREAMS: u64 = 64;
+/// What we keep of our own until the peer has acknowledged it: four of the largest streams. A question waits to be
+/// written while downloads fill it.
 const SEND_WINDOW: u64 = 32 * 1024 * 1024;
 /// The first packets' size, which every path must carry (RFC 9000, 14.1).
 const INITIAL_MTU: u16 = 1200;
@@ -103,6 +108,11 @@ impl Default for QuicTimeouts {
     }
 }
 
+/// What a peer may send ahead on one stream, in bytes, where `connection` is what it may on all together.
+pub fn stream_window(connection: u64) -> u64 {
+    (connection / FULL_STREAMS).clamp(LEAST_STREAM_WINDOW, MAX_STREAM_WINDOW)
+}
+
 /// The transport settings that both ends share. `window` is the connection's receive window, and no packet
 /// larger than `largest_packet` bytes is tried.
 pub fn transport(
@@ -116,7 +126,7 @@ pub fn transport(
         .black_hole_cooldown(BLACK_HOLE_COOLDOWN);
     let mut transport = TransportConfig::default();
     transport
-        .stream_receive_window(var_int(STREAM_WINDOW))
+        .stream_receive_window(var_int(stream_window(window)))
         .receive_window(var_int(window))
         .send_window(SEND_WINDOW)
         .datagram_receive_buffer_size(None)

@@ -90,7 +90,7 @@ async fn a_visitor_who_stops_reading_does_not_harm_another_of_the_same_agent(
 fn short(over: Over) -> usize {
     match over {
         Over::Quic => 16 * MIB,
-        Over::H2 => MIB,
+        Over::H2 => 4 * MIB,
     }
 }
 

@@ -26,7 +26,7 @@ const BUDGET: u64 = 512;
 /// Longer than it takes a relay to call a visitor stalled.
 const SETTLED: Duration = Duration::from_secs(8);
 
-/// As many as fill the connection's window: a stream has 4 of 256 MiB over QUIC, and a quarter of one
+/// As many as fill the connection's window: a stream has 4 of 256 MiB over QUIC, and at least one
 /// of 128 MiB over HTTP/2.
 fn crowd(over: Over) -> usize {
     match over {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::*;
-use crate::quic::{CONNECTION_WINDOW, STREAM_WINDOW};
+use crate::quic::{CONNECTION_WINDOW, LEAST_STREAM_WINDOW as STREAM_WINDOW, MAX_STREAM_WINDOW};
 
 const AMPLE: u64 = 1 << 40;
 /// Streams that one tunnel may have stalled: half its window.
-const PER_TUNNEL: u64 = CONNECTION_WINDOW / 2 / STREAM_WINDOW;
+const PER_TUNNEL: u64 = CONNECTION_WINDOW / 2 / MAX_STREAM_WINDOW;
 
 fn evicted(booking: &Booking) -> bool {
     booking
@@ -19,12 +19,12 @@ fn evicted(booking: &Booking) -> bool {
 fn the_stream_that_stalled_first_goes_when_its_tunnel_is_half_full() {
     let budget = MemoryBudget::new(AMPLE);
     let (tunnel, other) = (budget.tunnel(Carrier::Quic), budget.tunnel(Carrier::Quic));
-    let others = other.book(STREAM_WINDOW);
+    let others = other.book(MAX_STREAM_WINDOW);
     let mut bookings: Vec<_> = (0..PER_TUNNEL)
-        .map(|_| tunnel.book(STREAM_WINDOW))
+        .map(|_| tunnel.book(MAX_STREAM_WINDOW))
         .collect();
     assert!(!bookings.iter().any(evicted));
-    bookings.push(tunnel.book(STREAM_WINDOW));
+    bookings.push(tunnel.book(MAX_STREAM_WINDOW));
     assert!(evicted(&bookings[0]));
     assert!(!bookings[1..].iter().any(evicted));
     assert!(!evicted(&others), "another tunnel pays nothing");
@@ -102,7 +102,7 @@ fn whatever_is_stalled_a_tunnel_has_a_streams_window_left() {
             let first = carrier.window(Room::new(total, 0));
             let smallest = carrier.window(Room::new(total, total / 2));
             let limit = carrier.limit(total);
-            let stream = carrier.stream_window();
+            let stream = carrier.stream_window(total);
             assert!(smallest >= limit + stream, "{carrier:?}: {total}");
             assert!(2 * smallest >= first, "{carrier:?}: {total}");
             assert!(limit >= stream, "{carrier:?}: {total}");
@@ -116,9 +116,21 @@ fn a_small_machine_grants_small_windows() {
     assert_eq!(window(Carrier::Quic, 128 << 20, 0), 64 << 20);
     assert_eq!(window(Carrier::H2, 128 << 20, 0), 16 << 20);
     for carrier in [Carrier::Quic, Carrier::H2] {
-        let least = 2 * carrier.stream_window();
+        let least = 2 * carrier.stream_window(0);
         assert_eq!(window(carrier, 0, 0), least);
-        assert_eq!(window(carrier, 1 << 30, u64::MAX), least);
+        assert_eq!(window(carrier, 128 << 20, u64::MAX), least);
+    }
+}
+
+#[test]
+fn a_quic_streams_window_follows_the_budget_and_a_booking_is_no_more_than_that() {
+    for (total, stream) in [(128 << 20, 4), (512 << 20, 4), (1 << 30, 8), (AMPLE, 8)] {
+        let budget = MemoryBudget::new(total);
+        let tunnel = budget.tunnel(Carrier::Quic);
+        let _booking = tunnel.book(MAX_STREAM_WINDOW);
+        assert_eq!(budget.0.lock().booked, stream << 20, "{total}");
+        let granted = quic::stream_window(budget.first_window(Carrier::Quic));
+        assert_eq!(granted, stream << 20, "{total}");
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use quinn::{RecvStream, SendStream, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::quic::STREAM_WINDOW;
+use crate::quic::MAX_STREAM_WINDOW;
 use crate::splice::buffer::{BufferPool, Held};
 use crate::splice::end::{End, Halves};
 use crate::wire::code::Code;
@@ -177,7 +177,7 @@ impl End for QuicStream {
     }
 
     fn pinned_bytes(&self) -> u64 {
-        STREAM_WINDOW
+        MAX_STREAM_WINDOW
     }
 
     fn is_discarding(&self) -> bool {

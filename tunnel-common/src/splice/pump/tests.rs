@@ -11,7 +11,7 @@ use super::super::buffer::{BufferPool, Held};
 use super::super::options::{Sight, Timeouts};
 use super::*;
 use crate::budget::{Carrier, MemoryBudget};
-use crate::quic::STREAM_WINDOW;
+use crate::quic::LEAST_STREAM_WINDOW as STREAM_WINDOW;
 
 /// An end whose peer is the test.
 #[derive(Clone)]

@@ -11,9 +11,11 @@
 //! Every byte proves life, not only the answer: that may wait behind all that the peer sends.
 //!
 //! What comes between a question and its answer, by the time that took and the shortest time that any
-//! took, is what the path holds in one round trip. If a stream's window is not well above that, it is
-//! what slows the stream down, and grows. The shortest time, because a question that waited in a queue
-//! says how long the queue is: windows that grew by that would only make it longer.
+//! took, is what the path holds in one round trip. A stream's window is to be four times that, or it is
+//! what slows the stream down: while a lost packet is sent again, nothing behind it is read, no credit goes
+//! out, and a window of what the path holds is used in two or three round trips instead of one. The shortest
+//! time, because a question that waited in a queue says how long the queue is: windows that grew by that
+//! would only make it longer.
 
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ use tokio::time::Instant;
 
 use crate::h2::{MAX_STREAM_WINDOW, STREAM_WINDOW};
 
+/// How many times what the path holds a stream's window should be.
+const WINDOW_GAIN: u64 = 4;
 /// How long to leave a path alone that was measured and found well served.
 const MEASURED_FOR: Duration = Duration::from_millis(100);
 /// In this time the shortest round trip that is remembered doubles: the way may have become longer.
@@ -181,10 +185,8 @@ impl Pulse {
     }
 
     fn grow(&mut self, held: u64) -> bool {
-        if held < u64::from(self.window) / 3 * 2 {
-            return false;
-        }
-        let wanted = (2 * held).next_power_of_two();
+        let wanted = held.saturating_mul(WINDOW_GAIN);
+        let wanted = wanted.checked_next_power_of_two().unwrap_or(wanted);
         let wanted = u32::try_from(wanted).unwrap_or(MAX_STREAM_WINDOW);
         let before = self.window;
         self.window = wanted.clamp(before, MAX_STREAM_WINDOW);

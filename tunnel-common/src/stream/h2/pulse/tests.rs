@@ -94,14 +94,26 @@ fn a_window_grows_to_what_a_long_path_holds_within_a_second_of_full_use() {
 }
 
 #[test]
-fn a_window_grows_no_further_than_the_path_holds() {
+fn a_window_grows_to_four_times_what_the_path_holds_and_no_further() {
     let trip = 100 * MS;
     let (mut pulse, mut now) = met(trip);
     for _ in 0..100 {
         flow(&mut pulse, &mut now);
         measure(&mut pulse, &mut now, WINDOW, trip);
     }
-    assert_eq!(u64::from(pulse.window()), 2 * WINDOW);
+    assert_eq!(u64::from(pulse.window()), 4 * WINDOW);
+}
+
+#[test]
+fn a_window_that_takes_two_round_trips_because_of_losses_grows_all_the_same() {
+    let trip = 50 * MS;
+    let (mut pulse, mut now) = met(trip);
+    for _ in 0..20 {
+        flow(&mut pulse, &mut now);
+        let window = u64::from(pulse.window());
+        measure(&mut pulse, &mut now, window, 2 * trip);
+    }
+    assert_eq!(pulse.window(), MAX_STREAM_WINDOW);
 }
 
 #[test]
@@ -147,5 +159,5 @@ fn what_was_shrunk_grows_again_by_the_same_measure() {
     assert_eq!(pulse.window(), STREAM_WINDOW);
     flow(&mut pulse, &mut now);
     measure(&mut pulse, &mut now, WINDOW, trip);
-    assert_eq!(u64::from(pulse.window()), 2 * WINDOW);
+    assert_eq!(u64::from(pulse.window()), 4 * WINDOW);
 }
