@@ -4,8 +4,8 @@
 //! * `link` is the upkeep of the attachment to one relay: dial, serve, back off, for ever; [`proxy`]
 //!   is what it may have to go through, and [`outward`] leads to whatever else is dialled. `links` keeps all of
 //!   them, `standing` is what they come to.
-//! * `visit` is one visitor: TLS ends here, or passes through ([`tls_mode`]); [`local`] dials the
-//!   local service, the splice does the rest.
+//! * `visit` is one visitor: TLS ends here (`flights` gathers what it writes), or passes through ([`tls_mode`]);
+//!   [`local`] dials the local service, the splice does the rest.
 //! * `host` tells what happens to this host, which links must know: sleep, and other networks.
 //! * [`endpoint`] is one public identity: key, id, certificates; `served` is where it is served.
 //! * `certifying` keeps certificates for its names, of which `new_names` lets it begin so many in a day:
@@ -19,6 +19,7 @@ mod certifying;
 pub mod client;
 pub mod config;
 pub mod endpoint;
+mod flights;
 mod honesty;
 mod host;
 mod host_port;

@@ -8,8 +8,8 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::server::{Acceptor, ClientHello};
+use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tokio_rustls::TlsStream;
@@ -30,6 +30,7 @@ use tunnel_common::wire::code::Code;
 use crate::answers::Answers;
 use crate::config::Timeouts;
 use crate::endpoint::Endpoint;
+use crate::flights::Flights;
 use crate::local::dial::{Caller, DialError};
 use crate::resolve::Resolve;
 
@@ -188,13 +189,13 @@ async fn end_tls(
     tls: Arc<ServerConfig>,
     answers: &Answers,
 ) -> Option<Visitor> {
-    let mut accepting = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let mut accepting = LazyConfigAcceptor::new(Acceptor::default(), Flights::new(stream));
     let begun = match (&mut accepting).await {
         Ok(begun) => begun,
         Err(error) => {
             debug!(%error, "no TLS with the visitor");
-            if let Some(mut stream) = accepting.take_io() {
-                stream.conclude();
+            if let Some(stream) = accepting.take_io() {
+                stream.said().await.conclude();
             }
             return None;
         }
@@ -204,15 +205,21 @@ async fn end_tls(
         return None;
     }
     match begun.into_stream(tls).into_fallible().await {
-        Ok(tls) => {
+        Ok(mut tls) => {
             debug!("visit begins");
+            let (stream, session) = tls.get_mut();
+            stream.greeted();
+            // What TLS 1.2 says last is waited for, unlike tickets.
+            if session.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+                stream.flush().await.ok()?;
+            }
             let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
             let end = Box::new(DuplexEnd::new(TlsStream::from(tls)));
             Some(Visitor { end, alpn })
         }
-        Err((error, mut stream)) => {
+        Err((error, stream)) => {
             debug!(%error, "no TLS with the visitor");
-            stream.conclude();
+            stream.said().await.conclude();
             None
         }
     }
@@ -225,11 +232,11 @@ fn is_challenge(hello: &ClientHello<'_>) -> bool {
 }
 
 /// Shows an authority what is up for it. Nothing is said behind the handshake, whoever it is.
-async fn answer(begun: StartHandshake<TunnelStream>, answers: &Answers) {
+async fn answer(begun: StartHandshake<Flights<TunnelStream>>, answers: &Answers) {
     let up = answers.at(begun.client_hello().server_name());
     let Some(config) = up else {
         debug!("a certificate authority comes unasked");
-        let mut stream = begun.io;
+        let mut stream = begun.io.into_inner();
         return stream.abort(Code::Policy);
     };
     match begun.into_stream(config).into_fallible().await {
@@ -238,9 +245,9 @@ async fn answer(begun: StartHandshake<TunnelStream>, answers: &Answers) {
             // It may have gone by now.
             let _ = tls.shutdown().await;
         }
-        Err((error, mut stream)) => {
+        Err((error, stream)) => {
             debug!(%error, "no handshake for a challenge");
-            stream.conclude();
+            stream.said().await.conclude();
         }
     }
 }
