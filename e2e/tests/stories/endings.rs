@@ -3,6 +3,7 @@
 //! The clocks that end what is silent are an hour here, so that only a real sign of life or death
 //! ends a visit soon.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use e2e::transport::Over;
 use e2e::visitor::{alert, get, handshake, tls_config, visit, visit_with};
 use rstest::rstest;
 use rustls::version::TLS12;
-use rustls::{AlertDescription, ClientConfig, ProtocolVersion};
+use rustls::{AlertDescription, ClientConfig, HandshakeKind, ProtocolVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
 use tokio::net::TcpStream;
 use tunnel_common::splice::options::Timeouts;
@@ -342,6 +343,27 @@ async fn a_visitor_who_knows_only_tls_1_2_is_served(#[values(Over::Quic, Over::H
     local.write_all(b"and served").await.expect("answers");
     local.shutdown().await.expect("ends");
     assert_eq!(drain_to_end(&mut visitor).await, 10);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_visitor_who_comes_again_resumes_by_a_ticket_that_came_with_the_first_answer(
+    #[values(Over::Quic, Over::H2)] over: Over,
+) {
+    let mut stage = stage(over).await;
+    let tls = tls_config(&[]);
+    let (mut first, mut local) = stage.visit_with(tls.clone()).await;
+    first.write_all(b"?").await.expect("sends");
+    sip(&mut local, 1).await;
+    let nothing = first.get_ref().0.try_read(&mut [0; 1]);
+    let nothing = nothing.expect_err("nobody has answered yet");
+    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    local.write_all(b"!").await.expect("answers");
+    sip(&mut first, 1).await;
+
+    let (second, _local) = stage.visit_with(tls).await;
+    let kind = second.get_ref().1.handshake_kind();
+    assert_eq!(kind, Some(HandshakeKind::Resumed));
 }
 
 #[rstest]
