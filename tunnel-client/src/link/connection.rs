@@ -18,6 +18,7 @@ use tunnel_common::stream::quic::{CONTROL_PRIORITY, QuicStream};
 use tunnel_common::stream::tunnel::TunnelStream;
 use tunnel_common::wire::code::Code;
 
+use super::movable::Movable;
 use super::pulse::{Ends, Pulse};
 use crate::proxy::target::Target;
 
@@ -29,7 +30,7 @@ pub(crate) enum Connection {
         /// The connection.
         connection: quinn::Connection,
         /// Its socket.
-        endpoint: quinn::Endpoint,
+        endpoint: Movable,
     },
     /// Over TCP.
     H2(H2Connection),
@@ -248,7 +249,7 @@ impl Connection {
                 endpoint,
             } => {
                 connection.close(code.into(), code.to_string().as_bytes());
-                let _ = timeout(at_most, endpoint.wait_idle()).await;
+                let _ = timeout(at_most, endpoint.endpoint().wait_idle()).await;
             }
             Self::H2(mut h2) => {
                 h2.end.wanted.cancel();

@@ -13,6 +13,7 @@ pub(crate) mod h2;
 pub(crate) mod keeper;
 pub mod known_relays;
 mod lost;
+mod movable;
 pub(crate) mod policy;
 mod pool;
 mod pulse;

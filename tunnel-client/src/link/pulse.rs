@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::udp;
+use super::movable::Movable;
 use crate::host::source::{has, source};
 
 /// Counts what comes over one connection. Over QUIC it keeps the connection open.
@@ -19,7 +19,7 @@ pub(super) enum Pulse {
         /// The connection.
         connection: quinn::Connection,
         /// Its socket.
-        endpoint: quinn::Endpoint,
+        endpoint: Movable,
     },
     /// In bytes.
     H2 {
@@ -149,7 +149,7 @@ impl Pulses {
                 continue;
             };
             // Its old socket follows the routes too, with its next packet.
-            if let Err(error) = udp::rebind(endpoint, connection.remote_address()) {
+            if let Err(error) = endpoint.rebind(connection.remote_address()) {
                 debug!("no new socket for the tunnel: {error}");
             }
         }

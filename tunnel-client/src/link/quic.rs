@@ -4,17 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{
-    ConnectionError, Endpoint, EndpointConfig, TransportConfig, TransportErrorCode, VarInt,
-};
+use quinn::{ConnectionError, EndpointConfig, TransportConfig, TransportErrorCode, VarInt};
 use rustls::ClientConfig;
 use tokio::time::timeout;
-use tunnel_common::coalesce;
 use tunnel_common::quic::{self, Congestion, QuicTimeouts};
 
 use super::connection::Connection;
 use super::dial_error::{DialError, TlsError};
-use super::udp;
+use super::movable::Movable;
 
 /// Visits that the relay may have open at one time.
 const VISIT_STREAMS: VarInt = VarInt::from_u32(10_000);
@@ -68,12 +65,11 @@ pub(super) async fn connect(
     config.transport_config(Arc::new(over.transport(largest_packet)));
 
     let socket = |error| DialError::Socket(address, error);
-    let udp = udp::towards(address).map_err(socket)?;
     let mut receiving = EndpointConfig::default();
     quic::receive_packets(&mut receiving, largest_packet);
-    let runtime = Arc::new(coalesce::Quinn);
-    let endpoint = Endpoint::new(receiving, None, udp, runtime).map_err(socket)?;
+    let endpoint = Movable::new(receiving, address).map_err(socket)?;
     let connecting = endpoint
+        .endpoint()
         .connect_with(config, address, host)
         .map_err(|error| DialError::Connect(address, error))?;
     match timeout(over.timeouts.handshake, connecting).await {
