@@ -16,7 +16,7 @@ use tunnel_common::budget::{Carrier, MemoryBudget};
 use tunnel_common::splice::buffer::BufferPool;
 use tunnel_common::splice::duplex::{Duplex, DuplexEnd};
 use tunnel_common::splice::end::Halves;
-use tunnel_common::splice::options::{Meter, Options, Timeouts};
+use tunnel_common::splice::options::{Meter, Options};
 use tunnel_common::splice::pump::Splice;
 
 const MEBIBYTE: usize = 1 << 20;
@@ -96,7 +96,8 @@ fn scene() -> Scene {
     let options = Options {
         pool: BufferPool::default(),
         budget: MemoryBudget::new(BUDGET_BYTES).tunnel(Carrier::Quic),
-        timeouts: Timeouts::default(),
+        timeouts: Arc::default(),
+        first_answer: None,
         meter: Arc::new(Meter::default()),
     };
     let (a, b) = (DuplexEnd::new(Pipe(a)), DuplexEnd::new(Pipe(b)));

@@ -133,6 +133,7 @@ impl Client {
             endpoints: [endpoint].into_iter().chain(second.transpose()?).collect(),
             pool: BufferPool::default(),
             timeouts: config.timeouts,
+            splice_timeouts: Arc::new(config.timeouts.splice),
             resolver: config.resolver,
         });
         let standing = Arc::new(Standing::new(config.relays.len()));

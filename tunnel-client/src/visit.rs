@@ -20,7 +20,7 @@ use tunnel_common::budget::TunnelBudget;
 use tunnel_common::splice::buffer::BufferPool;
 use tunnel_common::splice::duplex::DuplexEnd;
 use tunnel_common::splice::end::{AnyEnd, End as _};
-use tunnel_common::splice::options::{Options, Sight};
+use tunnel_common::splice::options::{self, Options, Sight};
 use tunnel_common::splice::pump::Splice;
 use tunnel_common::stream::header::{HeaderError, StreamHeader};
 use tunnel_common::stream::tunnel::TunnelStream;
@@ -43,6 +43,8 @@ pub(crate) struct Venue {
     pub(crate) pool: BufferPool,
     /// How long to wait for what.
     pub(crate) timeouts: Timeouts,
+    /// Those of all splices.
+    pub(crate) splice_timeouts: Arc<options::Timeouts>,
     /// Where the local service's address comes from.
     pub(crate) resolver: Arc<dyn Resolve>,
 }
@@ -262,7 +264,8 @@ async fn splice(
     let options = Options {
         pool: venue.pool.clone(),
         budget,
-        timeouts: venue.timeouts.splice,
+        timeouts: venue.splice_timeouts.clone(),
+        first_answer: venue.splice_timeouts.first_answer,
         meter: Arc::default(),
     };
     let mut splice = Splice::new(visitor, local, options);

@@ -12,6 +12,7 @@ use tunnel_common::budget::MemoryBudget;
 use tunnel_common::cert_store::CertStore;
 use tunnel_common::quic::Congestion;
 use tunnel_common::splice::buffer::BufferPool;
+use tunnel_common::splice::options;
 use tunnel_common::tls;
 
 use crate::admission::Admission;
@@ -66,6 +67,8 @@ pub(crate) struct State {
     pub(crate) congestion: Congestion,
     /// How long to wait for what.
     pub(crate) timeouts: Timeouts,
+    /// Those of all splices.
+    pub(crate) splice_timeouts: Arc<options::Timeouts>,
     /// Every task of the relay.
     pub(crate) tasks: TaskTracker,
     /// How far the relay is on its way to the end.
@@ -106,6 +109,7 @@ impl State {
             budget,
             congestion: config.congestion,
             timeouts: config.timeouts,
+            splice_timeouts: Arc::new(config.timeouts.splice),
             tasks: TaskTracker::new(),
             drain: Drain::new(&shutdown),
             shutdown,

@@ -49,6 +49,7 @@ impl Town {
             endpoints: vec![endpoint],
             pool: BufferPool::default(),
             timeouts: Timeouts::default(),
+            splice_timeouts: Arc::default(),
             resolver: Arc::new(SystemResolver),
         };
         let place = Place {

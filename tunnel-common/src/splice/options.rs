@@ -88,8 +88,10 @@ pub struct Options {
     pub pool: BufferPool,
     /// Whose memory stalled bytes are.
     pub budget: TunnelBudget,
-    /// How long it waits.
-    pub timeouts: Timeouts,
+    /// How long it waits: one for all visits, each of which may be one of many.
+    pub timeouts: Arc<Timeouts>,
+    /// The same for the first answer, where less than [`Timeouts::first_answer`] is left.
+    pub first_answer: Option<Duration>,
     /// Where it counts.
     pub meter: Arc<Meter>,
 }

@@ -171,7 +171,7 @@ impl<A: End, B: End> Splice<A, B> {
     /// When the first byte of an answer must have come, if that is so and none has.
     fn answer_due(&self) -> Option<Instant> {
         let unanswered = self.b_to_a.moved() == 0 && !self.b_to_a.is_finished();
-        let answer = self.options.timeouts.first_answer.filter(|_| unanswered);
+        let answer = self.options.first_answer.filter(|_| unanswered);
         answer.map(|answer| self.started + answer)
     }
 

@@ -12,6 +12,7 @@
 
 use std::io::ErrorKind;
 use std::pin::pin;
+use std::time::Duration;
 
 use first_flight::alert::Alert;
 use first_flight::client_hello::ClientHello;
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 use tracing::debug;
 use tunnel_common::identity::Label;
 use tunnel_common::splice::ended::{Cause, Ended, Limit, Side};
-use tunnel_common::splice::options::{Options, Sight, Timeouts};
+use tunnel_common::splice::options::{Options, Sight};
 use tunnel_common::splice::pump::Splice;
 use tunnel_common::splice::tcp::TcpEnd;
 use tunnel_common::stream::tunnel::TunnelStream;
@@ -109,7 +110,8 @@ impl<'a> Course<'a> {
         let options = Options {
             pool: self.state.pool.clone(),
             budget: tunnel.budget().clone(),
-            timeouts: self.timeouts(),
+            timeouts: self.state.splice_timeouts.clone(),
+            first_answer: self.first_answer(),
             meter: visit.meter.clone(),
         };
         let mut splice = Splice::new(visitor, stream, options).keeping_first();
@@ -137,13 +139,10 @@ impl<'a> Course<'a> {
         None
     }
 
-    /// Those of the relay, with what is left of the time for an answer.
-    fn timeouts(&self) -> Timeouts {
+    /// What is left of the time for it.
+    fn first_answer(&self) -> Option<Duration> {
         let left = |by: Instant| by.saturating_duration_since(Instant::now());
-        Timeouts {
-            first_answer: self.answer_by.map(left),
-            ..self.state.timeouts.splice
-        }
+        self.answer_by.map(left)
     }
 
     /// Moves bytes until the visit is over, or another tunnel has its hello. When the agent has answered

@@ -165,7 +165,8 @@ fn options() -> Options {
     Options {
         pool: BufferPool::default(),
         budget: MemoryBudget::new(1 << 40).tunnel(Carrier::Quic),
-        timeouts: Timeouts::default(),
+        timeouts: Arc::default(),
+        first_answer: None,
         meter: Arc::default(),
     }
 }
@@ -461,17 +462,14 @@ async fn a_side_that_breaks_while_nobody_reads_from_it_is_found_within_a_second(
 
 #[tokio::test(start_paused = true)]
 async fn a_tunnel_that_never_answers_is_given_up() {
-    let timeouts = Timeouts {
-        first_answer: Some(Duration::from_secs(10)),
-        ..Timeouts::default()
-    };
+    let first_answer = Some(Duration::from_secs(10));
     let (a, b) = (end(), end());
     a.sends(Event::Bytes(b"hello?"));
     let silent = Splice::new(
         a,
         b,
         Options {
-            timeouts,
+            first_answer,
             ..options()
         },
     );
@@ -488,7 +486,7 @@ async fn a_tunnel_that_never_answers_is_given_up() {
         a,
         b,
         Options {
-            timeouts,
+            first_answer,
             ..options()
         },
     );
@@ -712,15 +710,12 @@ async fn a_request_that_waits_for_its_answer_is_not_idle_however_long_it_waits()
 
 #[tokio::test(start_paused = true)]
 async fn a_first_answer_that_is_waited_for_is_not_idle_but_a_visitor_who_has_asked_nothing_is() {
-    let timeouts = Timeouts {
-        first_answer: Some(Duration::from_secs(10)),
-        ..Timeouts::default()
-    };
+    let first_answer = Some(Duration::from_secs(10));
     let mut unanswered = Splice::new(
         end(),
         end(),
         Options {
-            timeouts,
+            first_answer,
             ..options()
         },
     );

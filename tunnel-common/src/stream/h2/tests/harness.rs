@@ -22,7 +22,7 @@ use crate::h2::Purpose;
 use crate::splice::buffer::{BufferPool, Held};
 use crate::splice::end::End;
 use crate::splice::io::{self as pieces, ReadSize};
-use crate::splice::options::{Options, Timeouts};
+use crate::splice::options::Options;
 use crate::wire::code::Code;
 
 /// What the pipe under the tunnel holds each way.
@@ -221,7 +221,8 @@ pub(super) fn options() -> Options {
     Options {
         pool: BufferPool::default(),
         budget: MemoryBudget::new(1 << 40).tunnel(Carrier::H2),
-        timeouts: Timeouts::default(),
+        timeouts: Default::default(),
+        first_answer: None,
         meter: Default::default(),
     }
 }
