@@ -131,7 +131,6 @@ impl MemoryBudget {
         TunnelBudget {
             tunnel,
             limit: carrier.limit(self.0.total),
-            stream_window: carrier.stream_window(self.0.total),
             carrier,
             shared: self.0.clone(),
         }
@@ -242,8 +241,6 @@ pub struct TunnelBudget {
     carrier: Carrier,
     /// What it may have booked.
     limit: u64,
-    /// What one stream holds at the most.
-    stream_window: u64,
     shared: Arc<Shared>,
 }
 
@@ -260,10 +257,15 @@ impl TunnelBudget {
         }
     }
 
+    /// What one stream holds at the most.
+    fn stream_window(&self) -> u64 {
+        self.carrier.stream_window(self.shared.total)
+    }
+
     /// Books a stream that has stalled, at `bytes` or what a stream holds at the most, until the
     /// booking is dropped. Streams that stalled earlier may be told to go for it, or this one itself.
     pub fn book(&self, bytes: u64) -> Booking {
-        let bytes = bytes.min(self.stream_window);
+        let bytes = bytes.min(self.stream_window());
         let notice = Arc::new(Notice::default());
         let mut ledger = self.shared.lock();
         let number = ledger.enter(self.tunnel, bytes, notice.clone());
@@ -360,7 +362,7 @@ impl Booking {
     /// Books more for it, if `bytes` are more: its window may have grown since. It stays in its
     /// place among those that stalled.
     pub fn raise(&mut self, bytes: u64) {
-        let bytes = bytes.min(self.tunnel.stream_window);
+        let bytes = bytes.min(self.tunnel.stream_window());
         if bytes <= self.bytes {
             return;
         }

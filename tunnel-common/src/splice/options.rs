@@ -88,9 +88,10 @@ pub struct Options {
     pub pool: BufferPool,
     /// Whose memory stalled bytes are.
     pub budget: TunnelBudget,
-    /// How long it waits: one for all visits, each of which may be one of many.
+    /// How long it waits. Shared: thousands of splices wait alike.
     pub timeouts: Arc<Timeouts>,
-    /// The same for the first answer, where less than [`Timeouts::first_answer`] is left.
+    /// How long from now on it waits for the first answer: what is left of [`Timeouts::first_answer`], which it does
+    /// not look at.
     pub first_answer: Option<Duration>,
     /// Where it counts.
     pub meter: Arc<Meter>,

@@ -139,7 +139,7 @@ impl<'a> Course<'a> {
         None
     }
 
-    /// What is left of the time for it.
+    /// What is left of the agent's time for its first answer.
     fn first_answer(&self) -> Option<Duration> {
         let left = |by: Instant| by.saturating_duration_since(Instant::now());
         self.answer_by.map(left)
